@@ -1,0 +1,4 @@
+"""What the services share and nothing else: models, messages, errors, settings, the broker client.
+
+Nothing in here imports a service.
+"""

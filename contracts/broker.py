@@ -1,0 +1,420 @@
+"""The client of the broker: one connection, one I/O thread, many callers.
+
+pika's objects may only be touched by the thread that runs their loop. So every caller leaves a
+closure in `BrokerClient._todo` and wakes the loop; replies come back through futures. The same code
+serves the gateway (native threads) and the Nameko services (where eventlet makes every thread and
+socket cooperative).
+
+When the connection breaks, everything that waits for a reply fails at once with `NoReply`, and the
+client connects again with a jittered back-off, declares everything anew, and goes on.
+"""
+
+import random
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+from pika.channel import Channel
+from pika.spec import Basic, BasicProperties
+
+from contracts import codec, topology
+from contracts.errors import NoReply, NotSent, Unavailable, from_wire
+from contracts.logs import logger
+
+log = logger(__name__)
+
+FIRST_RETRY_SECONDS = 0.2
+LAST_RETRY_SECONDS = 5.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+PERSISTENT = 2
+
+type_of_step = Callable[[Callable[..., None]], object]
+Script = Generator[type_of_step, Any, None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One message from a queue. `ack` may be called from any thread, once."""
+
+    body: bytes
+    properties: BasicProperties
+    redelivered: bool
+    tag: int
+    channel: Channel
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Subscription:
+    """A queue to consume, declared and bound anew on every connection.
+
+    ``on_message`` runs in the I/O thread and must not block.
+    """
+
+    on_message: Callable[[Delivery], None]
+    queue: str = ""
+    """Empty: a private queue, named by the broker, gone with the connection."""
+    bindings: tuple[tuple[str, str], ...] = ()
+    """Pairs of exchange and routing key."""
+    arguments: dict[str, Any] | None = None
+    prefetch: int = 256
+    on_ready: Callable[[], None] | None = None
+    """Called in the I/O thread whenever the subscription is in force (again)."""
+    active: bool = True
+    """Whether it is meant to consume; see `BrokerClient.pause`."""
+    channel: Channel | None = None
+    consumer_tag: str | None = None
+    declared: str = ""
+
+
+class BrokerClient:
+    """RPC, events and subscriptions over one connection that heals itself."""
+
+    def __init__(self, uri: str, *, name: str, heartbeat: int, subscriptions: tuple[Subscription, ...] = ()) -> None:
+        self._parameters = pika.URLParameters(uri)
+        self._parameters.heartbeat = heartbeat
+        self._parameters.socket_timeout = CONNECT_TIMEOUT_SECONDS
+        self._parameters.stack_timeout = CONNECT_TIMEOUT_SECONDS
+        self._parameters.connection_attempts = 1
+        self._parameters.client_properties = {"connection_name": name}
+        self._name = name
+        self._subscriptions = subscriptions
+        self._todo: deque[Callable[[], None]] = deque()
+        self._calls: dict[str, Future[Any]] = {}
+        self._unconfirmed: dict[int, Future[None]] = {}
+        self._published = 0
+        self._lock = threading.Lock()
+        self._woken = False
+        self._stopping = threading.Event()
+        self._ready = threading.Event()
+        self._blocked = False
+        self._connection: pika.SelectConnection | None = None
+        self._plain: Channel | None = None
+        self._confirmed: Channel | None = None
+        self._reply_queue = ""
+        self._last_error = "not connected yet"
+        self._thread = threading.Thread(target=self._run, name=f"broker-{name}", daemon=True)
+
+    # ---- what callers use, from any thread
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._thread.start()
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds until everything is declared and subscribed."""
+        return self._ready.wait(timeout)
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests can be sent at this moment."""
+        return self._ready.is_set() and not self._blocked
+
+    @property
+    def trouble(self) -> str:
+        """Why the client is not `ready`, as a clause."""
+        if self._blocked:
+            return "RabbitMQ blocks publishers (it is short of memory or disk)"
+        return f"RabbitMQ is not reachable ({self._last_error})"
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        kwargs: dict[str, Any],
+        *,
+        timeout: float,
+        expires: bool = True,
+    ) -> Any:
+        """Call ``service.method`` in Nameko's wire format and return its result.
+
+        With *expires*, the request dies in its queue when the caller has given up after *timeout*
+        seconds; without, it is persistent and will be served even if the caller is long gone.
+        Raises what the other side raised, `NotSent` if nothing left this process, `NoReply` if
+        it is unknown what became of the request.
+        """
+        if not self.ready:
+            raise NotSent(f"{self.trouble}; nothing was sent.")
+        correlation_id = uuid.uuid4().hex
+        future: Future[Any] = Future()
+        self._calls[correlation_id] = future
+        body = codec.dumps({"args": [], "kwargs": kwargs})
+        properties = BasicProperties(
+            content_type="application/json",
+            content_encoding="utf-8",
+            correlation_id=correlation_id,
+            expiration=str(int(timeout * 1000)) if expires else None,
+            delivery_mode=None if expires else PERSISTENT,
+        )
+
+        def send() -> None:
+            if self._plain is None:
+                self._settle_call(correlation_id, error=NotSent(f"{self.trouble}; nothing was sent."))
+                return
+            properties.reply_to = self._reply_queue
+            self._plain.basic_publish(
+                topology.RPC_EXCHANGE, f"{service}.{method}", body, properties, mandatory=True
+            )
+
+        self._submit(send)
+        try:
+            return future.result(timeout)
+        except FutureTimeoutError:
+            raise NoReply(f"{service}.{method} did not answer within {timeout:g} s.") from None
+        finally:
+            self._calls.pop(correlation_id, None)
+
+    def send(self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None) -> None:
+        """Publish and forget: for wake-ups and replies, whose loss is repaired elsewhere."""
+
+        def publish() -> None:
+            if self._plain is not None:
+                self._plain.basic_publish(exchange, key, body, properties)
+
+        self._submit(publish)
+
+    def publish(self, exchange: str, key: str, body: bytes) -> "Future[None]":
+        """Publish with a publisher confirm: the future ends when the broker has the message.
+
+        It fails with `Unavailable` if the broker refuses or the connection breaks before.
+        """
+        future: Future[None] = Future()
+
+        def publish() -> None:
+            if self._confirmed is None:
+                future.set_exception(NotSent())
+                return
+            self._published += 1
+            self._unconfirmed[self._published] = future
+            self._confirmed.basic_publish(exchange, key, body)
+
+        self._submit(publish)
+        return future
+
+    def declare(self, queue: str, exchange: str, key: str, arguments: dict[str, Any]) -> None:
+        """Declare a durable queue and bind it, before something is published to it."""
+
+        def declare() -> None:
+            if self._confirmed is not None:
+                self._confirmed.queue_declare(queue, durable=True, arguments=arguments)
+                self._confirmed.queue_bind(queue, exchange, key)
+
+        self._submit(declare)
+
+    def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
+        """Acknowledge; harmless if the connection that delivered it is gone (it will come again)."""
+
+        def ack() -> None:
+            if delivery.channel.is_open:
+                delivery.channel.basic_ack(delivery.tag, multiple)
+
+        self._submit(ack)
+
+    def pause(self, subscription: Subscription) -> None:
+        """Take no more messages; what is already on its way still arrives."""
+        subscription.active = False
+        self._submit(lambda: self._apply(subscription))
+
+    def resume(self, subscription: Subscription) -> None:
+        """Consume again."""
+        subscription.active = True
+        self._submit(lambda: self._apply(subscription))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Publish what is waiting, say goodbye, end the thread."""
+        self._stopping.set()
+        self._submit(self._say_goodbye)
+        self._thread.join(timeout)
+
+    # ---- the I/O thread
+
+    def _submit(self, action: Callable[[], None]) -> None:
+        self._todo.append(action)
+        with self._lock:
+            if self._woken or self._connection is None:
+                return
+            self._woken = True
+            self._connection.ioloop.add_callback_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        with self._lock:
+            self._woken = False
+        while self._todo:
+            self._todo.popleft()()
+
+    def _run(self) -> None:
+        delay = FIRST_RETRY_SECONDS
+        while not self._stopping.is_set():
+            try:
+                connection = pika.SelectConnection(
+                    self._parameters,
+                    on_open_callback=lambda opened: self._advance(self._setup(opened)),
+                    on_open_error_callback=self._on_closed,
+                    on_close_callback=self._on_closed,
+                )
+                with self._lock:
+                    self._connection, self._woken = connection, False
+                connection.add_on_connection_blocked_callback(lambda *_: self._on_blocked(blocked=True))
+                connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(blocked=False))
+                connection.ioloop.start()
+            except Exception:
+                log.exception("The connection to RabbitMQ broke unexpectedly.", action="broker_error", client=self._name)
+            was_ready = self._ready.is_set()
+            self._forget_connection()
+            delay = FIRST_RETRY_SECONDS if was_ready else min(delay * 2, LAST_RETRY_SECONDS)
+            self._stopping.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, not a secret
+        self._drain()
+
+    def _advance(self, script: Script, answer: object = None) -> None:
+        """Run *script* to its next step; the step's callback brings it here again."""
+        try:
+            step = script.send(answer)
+        except StopIteration:
+            return
+        step(lambda *answers: self._advance(script, answers[0] if answers else None))
+
+    def _setup(self, connection: pika.SelectConnection) -> Script:
+        plain = yield lambda done: connection.channel(on_open_callback=done)
+        plain.add_on_close_callback(self._on_channel_closed)
+        plain.add_on_return_callback(self._on_returned)
+        for exchange, kind in topology.EXCHANGES:
+            yield lambda done, e=exchange, k=kind: plain.exchange_declare(e, k, durable=True, callback=done)  # type: ignore[misc]
+        reply_queue = f"rpc.reply-{self._name}-{uuid.uuid4()}"
+        yield lambda done: plain.queue_declare(reply_queue, exclusive=True, auto_delete=True, callback=done)
+        yield lambda done: plain.queue_bind(reply_queue, topology.RPC_EXCHANGE, reply_queue, callback=done)
+        yield lambda done: plain.basic_consume(reply_queue, self._on_reply, auto_ack=True, callback=done)
+        confirmed = yield lambda done: connection.channel(on_open_callback=done)
+        confirmed.add_on_close_callback(self._on_channel_closed)
+        yield lambda done: confirmed.confirm_delivery(self._on_confirmed, callback=done)
+        self._published = 0
+        for subscription in self._subscriptions:
+            yield from self._subscribe(connection, subscription)
+        self._reply_queue, self._plain, self._confirmed = reply_queue, plain, confirmed
+        self._ready.set()
+        log.info("Connected to RabbitMQ.", action="broker_connected", client=self._name)
+        for subscription in self._subscriptions:
+            if subscription.on_ready:
+                subscription.on_ready()
+        self._drain()
+
+    def _subscribe(self, connection: pika.SelectConnection, subscription: Subscription) -> Script:
+        channel = yield lambda done: connection.channel(on_open_callback=done)
+        channel.add_on_close_callback(self._on_channel_closed)
+        yield lambda done: channel.basic_qos(prefetch_count=subscription.prefetch, callback=done)
+        private = not subscription.queue
+        declared = yield lambda done: channel.queue_declare(
+            subscription.queue,
+            durable=not private,
+            exclusive=private,
+            auto_delete=private,
+            arguments=subscription.arguments,
+            callback=done,
+        )
+        subscription.declared = declared.method.queue
+        for exchange, key in subscription.bindings:
+            yield lambda done, e=exchange, k=key: channel.queue_bind(subscription.declared, e, k, callback=done)  # type: ignore[misc]
+        subscription.channel, subscription.consumer_tag = channel, None
+        self._apply(subscription)
+
+    def _apply(self, subscription: Subscription) -> None:
+        """Make the consumer what `Subscription.active` says."""
+        channel = subscription.channel
+        if channel is None or not channel.is_open:
+            return
+        if subscription.active and subscription.consumer_tag is None:
+
+            def deliver(ch: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+                subscription.on_message(
+                    Delivery(
+                        body=body,
+                        properties=properties,
+                        redelivered=bool(method.redelivered),
+                        tag=int(method.delivery_tag),
+                        channel=ch,
+                    )
+                )
+
+            subscription.consumer_tag = channel.basic_consume(subscription.declared, deliver)
+        elif not subscription.active and subscription.consumer_tag is not None:
+            channel.basic_cancel(subscription.consumer_tag)
+            subscription.consumer_tag = None
+
+    def _on_reply(self, _channel: Channel, _method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        try:
+            reply = codec.loads(body)
+            error = from_wire(reply["error"]) if reply["error"] else None
+            self._settle_call(properties.correlation_id, result=reply["result"], error=error)
+        except (ValueError, KeyError, TypeError):
+            log.warning("A reply that cannot be read was dropped.", action="reply_dropped", client=self._name)
+
+    def _settle_call(self, correlation_id: str, *, result: Any = None, error: Exception | None = None) -> None:
+        future = self._calls.pop(correlation_id, None)
+        if future is None or future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _on_returned(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
+        """Nobody has ever declared the queue: the service has not been started yet."""
+        if properties.correlation_id:
+            error = NotSent(f"Nothing serves {method.routing_key} yet; nothing was sent.")
+            self._settle_call(properties.correlation_id, error=error)
+
+    def _on_confirmed(self, frame: Any) -> None:
+        method = frame.method
+        first = min(self._unconfirmed, default=method.delivery_tag) if method.multiple else method.delivery_tag
+        for tag in range(first, method.delivery_tag + 1):
+            future = self._unconfirmed.pop(tag, None)
+            if future is None:
+                continue
+            if isinstance(method, Basic.Ack):
+                future.set_result(None)
+            else:
+                future.set_exception(Unavailable("RabbitMQ refused the message."))
+
+    def _on_blocked(self, *, blocked: bool) -> None:
+        self._blocked = blocked
+        log.warning("RabbitMQ blocks or unblocks publishers.", action="broker_blocked", blocked=blocked)
+
+    def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        """A closed channel means a declaration that clashes or a broker in trouble: start afresh."""
+        if channel.connection.is_open:
+            log.error("RabbitMQ closed a channel.", action="channel_closed", client=self._name, reason=str(reason))
+            self._ready.clear()
+            channel.connection.close()
+
+    def _on_closed(self, connection: pika.SelectConnection, reason: Exception) -> None:
+        self._last_error = str(reason) or type(reason).__name__
+        if not self._stopping.is_set():
+            log.warning("No connection to RabbitMQ.", action="broker_lost", client=self._name, reason=self._last_error)
+        connection.ioloop.stop()
+
+    def _forget_connection(self) -> None:
+        self._ready.clear()
+        with self._lock:
+            connection, self._connection = self._connection, None
+        self._plain = self._confirmed = None
+        self._blocked = False
+        for subscription in self._subscriptions:
+            subscription.channel = subscription.consumer_tag = None
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            if not call.done():
+                call.set_exception(NoReply("The connection to RabbitMQ broke before the answer came."))
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for publish in unconfirmed.values():
+            publish.set_exception(NoReply("The connection to RabbitMQ broke before it confirmed."))
+        self._drain()
+        if connection is not None:
+            connection.ioloop.close()
+
+    def _say_goodbye(self) -> None:
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()

@@ -1,0 +1,255 @@
+"""The messages between the services: what each request and reply carries.
+
+Every message names its ``schema_version``. Fields may be added, and readers ignore those they do
+not know; a change that an old reader would misread raises the version, and readers refuse a
+version above their own.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.catalogue import CatalogueEntry, TaskDescriptor
+from contracts.job import JobError, Progress
+from contracts.status import JobStatus, NotifyOn, Outcome, Priority
+
+SCHEMA_VERSION = 1
+
+
+class Message(BaseModel):
+    """Base of every message."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+
+
+# ---- submitting: gateway → ledger.register
+
+
+class Idempotency(Message):
+    """The caller's key, and what it stands for."""
+
+    key: str
+    fingerprint: str
+    """SHA-256 over task, params and options: the same key with another one is refused."""
+
+
+class Notify(Message):
+    """Whom to tell, and when."""
+
+    email: str | None = None
+    on: list[NotifyOn]
+
+
+class NewJob(Message):
+    """A validated submission."""
+
+    pid: str
+    owner: str
+    task: str
+    task_version: str
+    pool: str
+    params: dict[str, Any]
+    priority: Priority = Priority.NORMAL
+    reference: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    not_before: datetime | None = None
+    max_attempts: int
+    time_limit: float
+    notify: Notify | None = None
+    idempotency: Idempotency | None = None
+
+
+class Ticket(Message):
+    """The answer to a registration: the job is stored."""
+
+    pid: str
+    task: str
+    status: JobStatus
+    created_at: datetime
+    due: bool
+    """Whether it could start now: then the doorbell of its pool is rung."""
+    replayed: bool = False
+    """The idempotency key had this job already."""
+
+
+# ---- running: compute → ledger.settle, ledger.heartbeat
+
+
+class Claim(Message):
+    """A worker has free slots. Repeated with the same ``claim_id`` it gets the same grants."""
+
+    claim_id: str
+    worker_id: str
+    pool: str
+    tasks: list[str]
+    count: int = Field(ge=1, le=256)
+
+
+class Grant(Message):
+    """One job, handed to one worker, under one fence."""
+
+    pid: str
+    fence: int
+    task: str
+    task_version: str
+    params: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    time_limit: float
+    claim_id: str
+
+
+class Finish(Message):
+    """How an attempt ended. Sent once per fence, after the child's pipe was read to the end."""
+
+    pid: str
+    fence: int
+    worker_id: str
+    outcome: Outcome
+    result: Any = None
+    error: JobError | None = None
+    retriable: bool = False
+    """Whether another attempt, if the budget has one, makes sense."""
+    retry_after_seconds: float | None = None
+    """The task's own wish; otherwise the ledger's back-off."""
+    progress: Progress | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class Settle(Message):
+    """One trip to the ledger: what ended, what is wanted next. At least one of the two."""
+
+    finish: Finish | None = None
+    claim: Claim | None = None
+
+
+class Settled(Message):
+    """The answer: the finish is stored (or void), and these jobs are yours."""
+
+    finish: Literal["stored", "superseded", "unknown"] | None = None
+    """``superseded``: a newer claim owns the job. ``unknown``: the job is gone."""
+    status: JobStatus | None = None
+    """What the job is now."""
+    grants: list[Grant] = Field(default_factory=list)
+    more: bool = False
+    """More work may be due in the pool."""
+
+
+class RunningJob(Message):
+    """A job that a worker holds, with its newest progress if that changed."""
+
+    pid: str
+    fence: int
+    progress: Progress | None = None
+
+
+class Heartbeat(Message):
+    """A worker is alive: one every few seconds."""
+
+    worker_id: str
+    host: str
+    process_id: int
+    pool: str
+    tasks: list[str]
+    slots: int
+    beat: int
+    """Rises with every heartbeat; a beat that stands still is a worker that died."""
+    started_at: datetime
+    draining: bool = False
+    running: list[RunningJob] = Field(default_factory=list)
+
+
+class Stop(Message):
+    """A job that a worker must stop."""
+
+    pid: str
+    fence: int
+    reason: Literal["cancelled", "superseded"]
+
+
+class HeartbeatReply(Message):
+    """What the ledger wants of the worker."""
+
+    stop: list[Stop] = Field(default_factory=list)
+    announce: bool = False
+    """The ledger does not know this worker's tasks: announce them."""
+
+
+class Announcement(Message):
+    """What a worker can run: compute → results.announce."""
+
+    worker_id: str
+    tasks: list[TaskDescriptor]
+
+
+# ---- asking: gateway → ledger.get, results.*
+
+
+class GetJob(Message):
+    """One job by its pid."""
+
+    pid: str
+    owner: str
+
+
+class Order(Message):
+    """Cancel or delete one job."""
+
+    pid: str
+    owner: str
+
+
+class JobQuery(Message):
+    """Which jobs to list; newest first."""
+
+    owner: str
+    status: list[JobStatus] = Field(default_factory=list)
+    task: str | None = None
+    tag: str | None = None
+    reference: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    limit: int = Field(default=50, ge=1, le=200)
+    after_pid: str | None = None
+    """The last pid of the page before."""
+
+
+class JobPage(Message):
+    """A page of jobs in the API's form, and the pid to go on after."""
+
+    jobs: list[dict[str, Any]]
+    next_pid: str | None = None
+
+
+class Catalogue(Message):
+    """All tasks that are accepted; ``version`` changes whenever they do."""
+
+    version: str
+    tasks: list[CatalogueEntry]
+
+
+# ---- events
+
+
+class JobStateChanged(Message):
+    """A job is now in another state; look at the ledger for the rest."""
+
+    pid: str
+    status: JobStatus
+    fence: int
+
+
+class NotificationDue(Message):
+    """A job has mail that is due."""
+
+    pid: str
+
+
+class Doorbell(Message):
+    """Work waits in a pool."""
+
+    pool: str

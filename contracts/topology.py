@@ -1,0 +1,55 @@
+"""The names of exchanges, queues and routing keys: the whole wiring of the broker on one page."""
+
+from typing import Any
+
+RPC_EXCHANGE = "nameko-rpc"
+"""Topic, durable. Requests under ``service.method``; replies under the name of the reply queue."""
+
+EVENTS_EXCHANGE = "results.events"
+"""Topic, durable. Nameko's exchange for events of the service ``results``."""
+
+DOORBELL_EXCHANGE = "coatcheck.doorbell"
+"""Direct, durable. Routing key: the pool."""
+
+LEDGER_SERVICE = "ledger"
+"""The hot methods of the results service, served in batches: register, settle, heartbeat, get."""
+
+RESULTS_SERVICE = "results"
+"""The other methods of the results service, plain Nameko RPC."""
+
+EXCHANGES = ((RPC_EXCHANGE, "topic"), (EVENTS_EXCHANGE, "topic"), (DOORBELL_EXCHANGE, "direct"))
+
+NOTIFICATION_DUE = "notification_due"
+"""Event: a job has mail that is due."""
+CATALOGUE_CHANGED = "catalogue_changed"
+"""Event: a task appeared, changed or went."""
+ANNOUNCE = "announce"
+"""Event: the ledger does not know the workers; every worker announces itself again."""
+
+DOORBELL_BOUND = 64
+"""Bells that wait in a pool's queue; the oldest is dropped, since one bell says as much as ten."""
+
+
+def doorbell_queue(pool: str) -> str:
+    """The queue that wakes the workers of *pool*."""
+    return f"coatcheck.pool.{pool}"
+
+
+def doorbell_arguments() -> dict[str, Any]:
+    """The arguments of a doorbell queue; publisher and consumer declare the same."""
+    return {"x-max-length": DOORBELL_BOUND, "x-overflow": "drop-head"}
+
+
+def state_key(status: str) -> str:
+    """Routing key of the event that a job is now in *status*."""
+    return f"job_state.{status}"
+
+
+def worker_key(worker_id: str) -> str:
+    """Routing key of the event that tells one worker to stop a job."""
+    return f"stop.{worker_id}"
+
+
+def ledger_queue(method: str) -> str:
+    """The queue of one hot method."""
+    return f"rpc-{LEDGER_SERVICE}.{method}"
