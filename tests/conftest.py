@@ -1,0 +1,160 @@
+"""Real servers for every test: a private RabbitMQ, mongod and SMTP sink in a temporary folder.
+
+One set serves the whole run. Each xdist worker has a vhost and a database of its own; a test that
+wants them empty asks for `fresh_vhost` and `fresh_database`. A server that is missing is an error
+of every test that needs it, never a skip.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+import shared_servers
+from pymongo import MongoClient
+
+from local_stack.problems import StackProblem
+from local_stack.rabbitmq import USER
+
+START_SECONDS = 90.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smtp:
+    """An SMTP sink: where it listens, and the Maildir that keeps what arrived."""
+
+    uri: str
+    folder: Path
+
+    def mails(self) -> list[Path]:
+        """The files that have arrived, oldest first."""
+        return sorted((self.folder / "new").glob("*"), key=lambda mail: mail.stat().st_mtime_ns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """The shared set."""
+
+    rabbitmq: str
+    management: str
+    password: str
+    mongodb: str
+    smtp: str
+    mail: str
+
+    def amqp_uri(self, vhost: str) -> str:
+        """The broker, in *vhost*."""
+        return f"amqp://{USER}:{self.password}@{self.rabbitmq}/{quote(vhost, safe='')}"
+
+    def mongodb_uri(self, database: str) -> str:
+        """The replica set, with *database* as the default one."""
+        return f"mongodb://{self.mongodb}/{database}?replicaSet=rs0"
+
+    def manage(self) -> httpx.Client:
+        """RabbitMQ's management API, as administrator."""
+        return httpx.Client(base_url=f"http://{self.management}/api", auth=(USER, self.password), timeout=10)
+
+    def make_vhost(self, name: str) -> str:
+        """A new vhost; answers its URI."""
+        with self.manage() as api:
+            api.put(f"/vhosts/{name}").raise_for_status()
+            everything = {"configure": ".*", "write": ".*", "read": ".*"}
+            api.put(f"/permissions/{name}/{USER}", json=everything).raise_for_status()
+        return self.amqp_uri(name)
+
+    def drop_vhost(self, name: str) -> None:
+        """Delete a vhost and close what is connected to it."""
+        with self.manage() as api:
+            api.delete(f"/vhosts/{name}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The run's own process watches over the servers that its workers ask for."""
+    if not hasattr(config, "workerinput"):
+        os.environ["COATCHECK_TEST_RUN"] = str(os.getpid())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run is over: stop the servers and wait for them, so that nothing is left behind."""
+    pid_file = _folder_of_run(config) / "servers.pid"
+    if hasattr(config, "workerinput") or not pid_file.exists():
+        return
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(int(pid_file.read_text()))
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        select.select([handle], [], [], STOP_SECONDS)
+
+
+def _folder_of_run(config: pytest.Config) -> Path:
+    """The temporary folder of the whole run, the same one for all its workers."""
+    own: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # pytest offers no public way before the session
+    return own.parent if hasattr(config, "workerinput") else own
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Servers:
+    """The shared RabbitMQ, mongod and SMTP sink; the first who asks starts them."""
+    base = _folder_of_run(request.config)
+    folder = base / "servers"
+    with (base / "servers.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            started = shared_servers.launch(folder, int(os.environ["COATCHECK_TEST_RUN"]))
+            (base / "servers.pid").write_text(str(started.pid))
+        handle = os.pidfd_open(int((base / "servers.pid").read_text()))
+        addresses = folder / shared_servers.ADDRESSES
+        for _ in range(int(START_SECONDS / POLL_SECONDS)):
+            if addresses.exists() or select.select([handle], [], [], POLL_SECONDS)[0]:
+                break
+    if not addresses.exists():
+        raise StackProblem(f"The servers for the tests did not start: {(folder / 'servers.log').read_text()}")
+    found = json.loads(addresses.read_text())
+    if "problem" in found:
+        raise StackProblem(found["problem"])
+    return Servers(**found)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: Servers, worker_id: str) -> str:
+    """AMQP URI of a vhost that belongs to this xdist worker."""
+    return servers.make_vhost(f"tests-{worker_id}")
+
+
+@pytest.fixture(scope="session")
+def mongodb(servers: Servers, worker_id: str) -> str:
+    """URI of the replica set; its default database belongs to this xdist worker."""
+    return servers.mongodb_uri(f"tests_{worker_id}")
+
+
+@pytest.fixture(scope="session")
+def smtp_sink(servers: Servers) -> Smtp:
+    """The SMTP sink of the run; tests tell their mails apart by recipient."""
+    return Smtp(uri=servers.smtp, folder=Path(servers.mail))
+
+
+@pytest.fixture
+def fresh_vhost(servers: Servers) -> Iterator[str]:
+    """AMQP URI of an empty vhost for one test."""
+    name = f"test-{uuid.uuid4()}"
+    yield servers.make_vhost(name)
+    servers.drop_vhost(name)
+
+
+@pytest.fixture
+def fresh_database(servers: Servers) -> Iterator[str]:
+    """MongoDB URI whose default database is empty, for one test."""
+    uri = servers.mongodb_uri(f"test_{uuid.uuid4().hex}")
+    yield uri
+    with MongoClient[dict[str, object]](uri) as client:
+        client.drop_database(client.get_default_database().name)

@@ -1,0 +1,70 @@
+"""Real servers for a whole pytest run, shared by its xdist workers; started by the first test that asks.
+
+`python tests/shared_servers.py FOLDER PID` serves until process PID, the run's own, is gone. The
+addresses are in FOLDER/addresses.json as soon as the servers are ready; an error is there instead.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from local_stack import servers
+from local_stack.ports import LOOPBACK
+from local_stack.problems import StackProblem
+
+ADDRESSES = "addresses.json"
+
+
+def launch(folder: Path, run_pid: int) -> subprocess.Popen[bytes]:
+    """Start this module as a process that outlives the xdist worker that asked for it."""
+    folder.mkdir(parents=True)
+    with (folder / "servers.log").open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - runs this very file
+            [sys.executable, __file__, str(folder), str(run_pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+
+
+def publish(folder: Path, content: dict[str, str]) -> None:
+    """Write the addresses in one step, so that nobody reads half of them."""
+    draft = folder / f"{ADDRESSES}.new"
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(content))
+    draft.rename(folder / ADDRESSES)
+
+
+def main() -> None:
+    """Serve until the run is over, or SIGTERM."""
+    folder, run_pid = Path(sys.argv[1]), int(sys.argv[2])
+    run = os.pidfd_open(run_pid)
+    told, tell = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(tell, b"x"))
+    rabbitmq = servers.rabbitmq(folder / "rabbitmq", management=True)
+    mongodb = servers.mongodb(folder / "mongodb")
+    sink = servers.smtp_sink(folder / "mail")
+    try:
+        with servers.running(mongodb, rabbitmq, sink, logs=folder / "log"):
+            addresses = {
+                "rabbitmq": f"{LOOPBACK}:{rabbitmq.port}",
+                "management": f"{LOOPBACK}:{rabbitmq.management_port}",
+                "password": rabbitmq.password,
+                "mongodb": f"{LOOPBACK}:{mongodb.port}",
+                "smtp": sink.uri(),
+                "mail": str(sink.folder),
+            }
+            publish(folder, addresses)
+            select.select([run, told], [], [])
+    except StackProblem as problem:
+        publish(folder, {"problem": str(problem)})
+
+
+if __name__ == "__main__":
+    main()
