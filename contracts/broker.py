@@ -157,9 +157,7 @@ class BrokerClient:
                 self._settle_call(correlation_id, error=NotSent(f"{self.trouble}; nothing was sent."))
                 return
             properties.reply_to = self._reply_queue
-            self._plain.basic_publish(
-                topology.RPC_EXCHANGE, f"{service}.{method}", body, properties, mandatory=True
-            )
+            self._plain.basic_publish(topology.RPC_EXCHANGE, f"{service}.{method}", body, properties, mandatory=True)
 
         self._submit(send)
         try:
@@ -263,7 +261,9 @@ class BrokerClient:
                 connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(blocked=False))
                 connection.ioloop.start()
             except Exception:
-                log.exception("The connection to RabbitMQ broke unexpectedly.", action="broker_error", client=self._name)
+                log.exception(
+                    "The connection to RabbitMQ broke unexpectedly.", action="broker_error", client=self._name
+                )
             was_ready = self._ready.is_set()
             self._forget_connection()
             delay = FIRST_RETRY_SECONDS if was_ready else min(delay * 2, LAST_RETRY_SECONDS)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import singledispatch
 from typing import Any, NoReturn
 
 from contracts.clock import rfc3339
@@ -28,11 +29,16 @@ def loads(data: bytes | str) -> Any:
         raise ValueError(msg) from None
 
 
-def _default(value: object) -> str:
-    if isinstance(value, datetime):
-        return rfc3339(value)
+@singledispatch
+def encode(value: object) -> Any:
+    """What JSON says for *value*, where JSON has no type of its own; services may register more."""
     msg = f"{type(value).__name__} is not JSON"
     raise TypeError(msg)
+
+
+@encode.register
+def _(value: datetime) -> str:
+    return rfc3339(value)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -50,5 +56,5 @@ def _unique_names(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=True, separators=(",", ":"), default=_default)
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=True, separators=(",", ":"), default=encode)
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_names)

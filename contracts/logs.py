@@ -11,7 +11,6 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 def configure(*, level: str, fmt: str, service: str) -> None:
     """Send structlog and the standard library's loggers to stderr in the same form, once per process."""
 
-
     def name_service(_logger: object, _method: str, event: EventDict) -> EventDict:
         event["service"] = service
         return event

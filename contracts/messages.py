@@ -100,6 +100,8 @@ class Grant(Message):
     max_attempts: int
     time_limit: float
     claim_id: str
+    notify: bool = False
+    """Somebody wants to be told of the outcome; echoed in `Finish`."""
 
 
 class Finish(Message):
@@ -118,6 +120,8 @@ class Finish(Message):
     progress: Progress | None = None
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    notify: bool = False
+    """`Grant.notify`, given back: spares the ledger a look before it wakes the notifier."""
 
 
 class Settle(Message):
@@ -125,6 +129,8 @@ class Settle(Message):
 
     finish: Finish | None = None
     claim: Claim | None = None
+    repeated: bool = False
+    """An answer to the same finish or claim may have been lost."""
 
 
 class Settled(Message):

@@ -5,7 +5,6 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -29,7 +28,8 @@ def load(kind: type[S]) -> S:
         return kind()
     except ValidationError as error:
         faults = "\n".join(
-            f"  {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors(include_input=False)
+            f"  {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False)
         )
         msg = f"The environment has settings that cannot work:\n{faults}"
         raise SystemExit(msg) from None

@@ -1,0 +1,1 @@
+"""The ledger in MongoDB as a Nameko service, and the notifier as another."""

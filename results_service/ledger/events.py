@@ -1,0 +1,37 @@
+"""What the ledger tells the others: wake-ups, all of them. Losing one breaks nothing."""
+
+from contracts import codec, topology
+from contracts.broker import BrokerClient
+from contracts.messages import Doorbell, JobStateChanged, Message, NotificationDue, Stop
+from contracts.status import JobStatus
+
+
+class Events:
+    """Publishes to the exchange of events and to the doorbells."""
+
+    def __init__(self, client: BrokerClient) -> None:
+        self._client = client
+
+    def state_changed(self, pid: str, status: JobStatus, fence: int) -> None:
+        """A job is in another state now."""
+        self._publish(topology.state_key(status), JobStateChanged(pid=pid, status=status, fence=fence))
+
+    def mail_due(self, pid: str) -> None:
+        """The notifier has something to send."""
+        self._publish(topology.NOTIFICATION_DUE, NotificationDue(pid=pid))
+
+    def stop(self, worker_id: str, order: Stop) -> None:
+        """A worker must stop a job; the reply to its next heartbeat says the same."""
+        self._publish(topology.worker_key(worker_id), order)
+
+    def catalogue_changed(self) -> None:
+        """Gateways should read the catalogue again."""
+        self._publish(topology.CATALOGUE_CHANGED, Message())
+
+    def ring(self, pool: str) -> None:
+        """Work waits in *pool*."""
+        body = codec.dumps(Doorbell(pool=pool).model_dump())
+        self._client.send(topology.DOORBELL_EXCHANGE, pool, body)
+
+    def _publish(self, key: str, message: Message) -> None:
+        self._client.send(topology.EVENTS_EXCHANGE, key, codec.dumps(message.model_dump()))

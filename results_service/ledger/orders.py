@@ -1,0 +1,92 @@
+"""Cancelling and deleting."""
+
+from datetime import timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+
+from contracts.clock import Clock
+from contracts.errors import NotCancellable, NotFound, Unavailable
+from contracts.messages import Order, Stop, Ticket
+from contracts.status import JobStatus
+from results_service.ledger import documents, transitions
+from results_service.ledger.database import Database, type_of_document
+from results_service.ledger.events import Events
+from results_service.settings import ResultsSettings
+
+ROUNDS = 5
+"""A job can change its state between two conditional writes; so many times it is tried anew."""
+
+ORDER_FIELDS = documents.TICKET_FIELDS | {"fence": 1, "worker": 1, "notifications.state": 1}
+
+
+class Orders:
+    """What an owner can ask of a job."""
+
+    def __init__(self, database: Database, clock: Clock, settings: ResultsSettings, events: Events) -> None:
+        self._jobs = database.jobs
+        self._clock = clock
+        self._settings = settings
+        self._events = events
+
+    def cancel(self, order: Order) -> Ticket:
+        """End a pending job now, have a running one stopped; repeating it is harmless.
+
+        Raises `NotFound`, and `NotCancellable` if the job has succeeded or failed.
+        """
+        document = self._stop(order, also_set={}, also_unset={})
+        if document["status"] in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+            raise NotCancellable(
+                f"Job {order.pid} has already {document['status']}.", {"job_status": document["status"]}
+            )
+        return documents.ticket(document, self._clock.now())
+
+    def delete(self, order: Order) -> None:
+        """Forget a job: it is hidden at once, and gone when nothing needs it any more.
+
+        Raises `NotFound`.
+        """
+        hidden = {"deleted_at": self._clock.now()}
+        document = self._stop(order, also_set=hidden, also_unset={"idempotency": ""})
+        if document.get("deleted_at") is None:
+            self._jobs.update_one(
+                {"_id": order.pid, "owner": order.owner}, {"$set": hidden, "$unset": {"idempotency": ""}}
+            )
+
+    def _stop(self, order: Order, *, also_set: dict[str, Any], also_unset: dict[str, Any]) -> type_of_document:
+        mine = {"_id": order.pid, "owner": order.owner, "deleted_at": None}
+        unset = {"$unset": also_unset} if also_unset else {}
+        for _ in range(ROUNDS):
+            now = self._clock.now()
+            end = transitions.ended(
+                JobStatus.CANCELLED, now=now, retention=timedelta(days=self._settings.retention_days)
+            )
+            end.operators["$set"] |= also_set
+            cancelled = self._jobs.find_one_and_update(
+                mine | {"status": JobStatus.PENDING},
+                end.operators | unset,
+                ORDER_FIELDS,
+                array_filters=end.array_filters,
+                return_document=ReturnDocument.AFTER,
+            )
+            if cancelled is not None:
+                self._events.state_changed(order.pid, JobStatus.CANCELLED, cancelled["fence"])
+                if documents.has_mail_due(cancelled):
+                    self._events.mail_due(order.pid)
+                return cancelled
+            running = self._jobs.find_one_and_update(
+                mine | {"status": JobStatus.RUNNING},
+                {"$min": {"cancel_requested_at": now}} | ({"$set": also_set} if also_set else {}) | unset,
+                ORDER_FIELDS,
+                return_document=ReturnDocument.AFTER,
+            )
+            if running is not None:
+                stop = Stop(pid=order.pid, fence=running["fence"], reason="cancelled")
+                self._events.stop(running["worker"], stop)
+                return running
+            ended = self._jobs.find_one(mine, ORDER_FIELDS)
+            if ended is None:
+                raise NotFound(f"There is no job {order.pid}.")
+            if JobStatus(ended["status"]).terminal:
+                return ended
+        raise Unavailable(f"Job {order.pid} changed its state {ROUNDS} times during the request; try again.")

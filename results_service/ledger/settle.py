@@ -1,0 +1,240 @@
+"""One trip to the ledger for a worker: what ended is stored, what is due is handed out.
+
+All that waits together becomes one read of candidates and one bulk write. A bulk write does not
+say which of its conditional operations won, only how many; when that is not all of them, one more
+read tells. A finish repeated under its fence, and a claim repeated under its claim id, get the
+answer they missed.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import UpdateOne
+
+from contracts.clock import Clock
+from contracts.logs import logger
+from contracts.messages import Claim, Finish, Grant, Settle, Settled
+from contracts.status import ACTIVE, JobStatus, Outcome
+from results_service.ledger import documents, transitions
+from results_service.ledger.database import Database, type_of_document
+from results_service.ledger.events import Events
+from results_service.ledger.transitions import Update
+from results_service.settings import ResultsSettings
+
+log = logger(__name__)
+
+DECISION_FIELDS = {"attempts_used": 1, "max_attempts": 1, "priority": 1, "due_at": 1}
+VERDICT_FIELDS = {"status": 1, "fence": 1, "settled_fence": 1, "cancel_requested_at": 1, "claim_id": 1}
+
+
+@dataclass(kw_only=True, slots=True)
+class Choice:
+    """The jobs that one claim tries to get."""
+
+    claim: Claim
+    candidates: list[type_of_document] = field(default_factory=list)
+    more: bool = False
+
+
+class Settling:
+    """Finishes and claims, grouped."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        settings: ResultsSettings,
+        events: Events,
+        wake_at: Callable[[datetime], None],
+    ) -> None:
+        self._jobs = database.jobs
+        self._clock = clock
+        self._settings = settings
+        self._events = events
+        self._wake_at = wake_at
+
+    @property
+    def _retention(self) -> timedelta:
+        return timedelta(days=self._settings.retention_days)
+
+    def __call__(self, requests: list[Settle], *, repeated: list[bool]) -> list[Settled]:
+        """One answer per request, in order; *repeated* says which may have been served before.
+
+        Raises `PyMongoError` when the outcome is unknown: every request may then be repeated.
+        """
+        now = self._clock.now()
+        finishes = [request.finish for request in requests if request.finish]
+        updates = self._decide(finishes, now)
+        grants = self._granted_before(requests, repeated)
+        choices = self._choose([r.claim for r in requests if r.claim and r.claim.claim_id not in grants], now)
+        operations = [
+            UpdateOne(
+                _open_attempt(finish) | {"cancel_requested_at": None},
+                update.operators,
+                array_filters=update.array_filters,
+            )
+            for finish, update in zip(finishes, updates, strict=True)
+        ]
+        operations += [
+            UpdateOne(
+                {"_id": candidate["_id"], "status": JobStatus.PENDING, "fence": candidate["fence"]},
+                transitions.claimed(
+                    candidate, claim_id=choice.claim.claim_id, worker_id=choice.claim.worker_id, now=now
+                ),
+            )
+            for choice in choices.values()
+            for candidate in choice.candidates
+        ]
+        all_won = not operations or self._jobs.bulk_write(operations, ordered=False).matched_count == len(operations)
+        after = {} if all_won else self._read_back(finishes, choices)
+        verdicts = {
+            (finish.pid, finish.fence): self._verdict(finish, update, after.get(finish.pid), now, sure=all_won)
+            for finish, update in zip(finishes, updates, strict=True)
+        }
+        for claim_id, choice in choices.items():
+            won = [c for c in choice.candidates if all_won or after.get(c["_id"], {}).get("claim_id") == claim_id]
+            choice.more |= len(won) < len(choice.candidates)
+            grants[claim_id] = [self._grant(candidate, claim_id) for candidate in won]
+        return [_answer(request, verdicts, grants, choices) for request in requests]
+
+    # ---- what a finish means
+
+    def _decide(self, finishes: list[Finish], now: datetime) -> list[Update]:
+        """The update each finish asks for. The fence pins what is read here until it is written."""
+        open_ended = [f.pid for f in finishes if f.retriable or f.outcome is Outcome.HANDED_BACK]
+        found = self._jobs.find({"_id": {"$in": open_ended}}, DECISION_FIELDS) if open_ended else ()
+        before = {document["_id"]: document for document in found}
+        updates = []
+        for finish in finishes:
+            document = before.get(finish.pid)
+            if finish.pid in open_ended and document is None:  # gone; this matches nothing
+                updates.append(transitions.ended(JobStatus.FAILED, now=now, retention=self._retention))
+            elif document is None:
+                updates.append(transitions.finished(finish, now=now, retention=self._retention))
+            elif finish.outcome is Outcome.HANDED_BACK:
+                updates.append(transitions.handed_back(finish, document, now=now, settings=self._settings))
+            elif document["attempts_used"] < document["max_attempts"]:
+                updates.append(transitions.retried(finish, document, now=now, settings=self._settings))
+            else:
+                updates.append(transitions.finished(finish, now=now, retention=self._retention))
+        return updates
+
+    def _verdict(
+        self, finish: Finish, update: Update, after: type_of_document | None, now: datetime, *, sure: bool
+    ) -> Settled:
+        """What became of one finish, told to those who wait for it."""
+        if sure:
+            return self._stored(finish, update)
+        if after is None:
+            return Settled(finish="unknown")
+        status = JobStatus(after["status"])
+        if after.get("settled_fence") == finish.fence:
+            self._tell(finish, status)
+            return Settled(finish="stored", status=status)
+        if after["fence"] != finish.fence or status.terminal:
+            return Settled(finish="superseded", status=status)
+        # Its fence is current and yet the write did not match: a cancel was accepted before.
+        instead = transitions.cancelled_instead(finish, now=now, retention=self._retention)
+        self._jobs.update_one(_open_attempt(finish), instead.operators, array_filters=instead.array_filters)
+        return self._stored(finish, instead)
+
+    def _stored(self, finish: Finish, update: Update) -> Settled:
+        if update.status is JobStatus.PENDING:
+            self._wake_at(update.operators["$set"]["due_at"])
+        self._tell(finish, update.status)
+        return Settled(finish="stored", status=update.status)
+
+    def _tell(self, finish: Finish, status: JobStatus) -> None:
+        self._events.state_changed(finish.pid, status, finish.fence)
+        if finish.notify and status.terminal:
+            self._events.mail_due(finish.pid)
+
+    # ---- what a claim gets
+
+    def _granted_before(self, requests: list[Settle], repeated: list[bool]) -> dict[str, list[Grant]]:
+        """The grants of claims that were served before and whose answer was lost."""
+        again = [r.claim for r, repeat in zip(requests, repeated, strict=True) if r.claim and repeat]
+        if not again:
+            return {}
+        held: dict[str, list[Grant]] = defaultdict(list)
+        for document in self._jobs.find(
+            {
+                "status": JobStatus.RUNNING,
+                "worker": {"$in": [claim.worker_id for claim in again]},
+                "claim_id": {"$in": [claim.claim_id for claim in again]},
+            },
+            documents.GRANT_FIELDS,
+        ):
+            held[document["claim_id"]].append(documents.grant(document))
+        return dict(held)
+
+    def _choose(self, claims: list[Claim], now: datetime) -> dict[str, Choice]:
+        """Deal the best due jobs to the claims, each job to one of them."""
+        choices = {claim.claim_id: Choice(claim=claim) for claim in claims}
+        groups: dict[tuple[str, tuple[str, ...]], list[Choice]] = defaultdict(list)
+        for choice in choices.values():
+            groups[choice.claim.pool, tuple(sorted(choice.claim.tasks))].append(choice)
+        taken: list[str] = []
+        for (pool, tasks), group in groups.items():
+            wanted = sum(choice.claim.count for choice in group)
+            query: dict[str, Any] = {
+                "pool": pool,
+                "status": JobStatus.PENDING,
+                "due_at": {"$lte": now},
+                "task": {"$in": list(tasks)},
+            }
+            if taken:
+                query["_id"] = {"$nin": taken}
+            due = list(self._jobs.find(query, documents.GRANT_FIELDS).sort([("rank", 1), ("_id", 1)]).limit(wanted + 1))
+            more, due = len(due) > wanted, due[:wanted]
+            taken += [document["_id"] for document in due]
+            for choice in group:
+                choice.candidates, due = due[: choice.claim.count], due[choice.claim.count :]
+                choice.more = more
+        return choices
+
+    def _grant(self, candidate: type_of_document, claim_id: str) -> Grant:
+        claimed = candidate | {
+            "claim_id": claim_id,
+            "fence": candidate["fence"] + 1,
+            "attempts_used": candidate["attempts_used"] + 1,
+        }
+        self._events.state_changed(claimed["_id"], JobStatus.RUNNING, claimed["fence"])
+        return documents.grant(claimed)
+
+    def _read_back(self, finishes: list[Finish], choices: dict[str, Choice]) -> dict[str, type_of_document]:
+        pids = {finish.pid for finish in finishes}
+        pids |= {candidate["_id"] for choice in choices.values() for candidate in choice.candidates}
+        return {document["_id"]: document for document in self._jobs.find({"_id": {"$in": list(pids)}}, VERDICT_FIELDS)}
+
+
+def _open_attempt(finish: Finish) -> dict[str, Any]:
+    """The job as long as this fence is the current one and its worker has not reported yet.
+
+    That includes a job whose worker was given up but which nobody has claimed since.
+    """
+    return {
+        "_id": finish.pid,
+        "fence": finish.fence,
+        "status": {"$in": sorted(ACTIVE)},
+        "settled_fence": {"$ne": finish.fence},
+    }
+
+
+def _answer(
+    request: Settle,
+    verdicts: dict[tuple[str, int], Settled],
+    grants: dict[str, list[Grant]],
+    choices: dict[str, Choice],
+) -> Settled:
+    finish, claim = request.finish, request.claim
+    settled = verdicts[finish.pid, finish.fence] if finish else Settled()
+    if claim is None:
+        return settled
+    choice = choices.get(claim.claim_id)
+    return settled.model_copy(
+        update={"grants": grants.get(claim.claim_id, []), "more": choice.more if choice else False}
+    )

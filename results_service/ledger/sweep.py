@@ -1,0 +1,139 @@
+"""What a lost message left undone. Any results service may sweep: each repair is a conditional write."""
+
+from datetime import datetime
+
+from pymongo.errors import PyMongoError
+
+from contracts.clock import Clock
+from contracts.job import JobError
+from contracts.logs import logger
+from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState
+from results_service.ledger import transitions
+from results_service.ledger.catalogue import CatalogueKeeper
+from results_service.ledger.database import Database
+from results_service.ledger.events import Events
+from results_service.settings import ResultsSettings
+
+log = logger(__name__)
+
+SWEPT_AT_ONCE = 1000
+KEEP_TASKS_SECONDS = 600
+
+
+class Sweep:
+    """Gives up silent workers, rings for forgotten work, and clears away what has had its time."""
+
+    def __init__(
+        self, database: Database, clock: Clock, settings: ResultsSettings, events: Events, catalogue: CatalogueKeeper
+    ) -> None:
+        self._jobs = database.jobs
+        self._workers = database.workers
+        self._clock = clock
+        self._settings = settings
+        self._events = events
+        self._catalogue = catalogue
+        self._watched: dict[str, tuple[int, float]] = {}
+        self._kept_tasks_at = float("-inf")
+
+    def __call__(self, *, broker_ready: bool) -> datetime | None:
+        """Sweep once; returns when the next scheduled job becomes due, if one is known.
+
+        Silence of a worker counts only while this process has seen ledger and broker healthy:
+        an outage of ours must not run anybody's job twice. Raises `PyMongoError`.
+        """
+        if not broker_ready:
+            self._watched.clear()
+            return None
+        try:
+            self._give_up_silent_workers()
+            self._ring_for_due_jobs()
+            self._remove_expired()
+            self._remove_tombstones()
+            if self._clock.monotonic() - self._kept_tasks_at >= KEEP_TASKS_SECONDS:
+                self._catalogue.still_served()
+                self._kept_tasks_at = self._clock.monotonic()
+            return self._next_due()
+        except PyMongoError:
+            self._watched.clear()
+            raise
+
+    # ---- workers
+
+    def _give_up_silent_workers(self) -> None:
+        now = self._clock.monotonic()
+        beats = {worker["_id"]: worker["beat"] for worker in self._workers.find({}, {"beat": 1})}
+        for worker_id in [known for known in self._watched if known not in beats]:
+            del self._watched[worker_id]
+        for worker_id, beat in beats.items():
+            last_beat, since = self._watched.get(worker_id, (None, now))
+            if beat != last_beat:
+                self._watched[worker_id] = (beat, now)
+            elif now - since >= self._settings.lease_seconds:
+                self._give_up(worker_id, beat)
+                del self._watched[worker_id]
+
+    def _give_up(self, worker_id: str, beat: int) -> None:
+        """Its jobs may run elsewhere. Their fences stay: until the next claim, its finish still counts."""
+        log.warning("A worker has fallen silent and is given up.", action="worker_lost", worker=worker_id)
+        if self._workers.delete_one({"_id": worker_id, "beat": beat}).deleted_count == 0:
+            return  # it has come back this very moment
+        error = JobError(
+            kind=ErrorKind.WORKER_LOST,
+            message=f"Worker {worker_id} was not heard of for {self._settings.lease_seconds:g} s.",
+        )
+        pools = set()
+        for document in self._jobs.find({"status": JobStatus.RUNNING, "worker": worker_id}):
+            update = transitions.lost(document, error, now=self._clock.now(), settings=self._settings)
+            result = self._jobs.update_one(
+                {
+                    "_id": document["_id"],
+                    "fence": document["fence"],
+                    "status": JobStatus.RUNNING,
+                    "cancel_requested_at": document.get("cancel_requested_at"),
+                },
+                update.operators,
+                array_filters=update.array_filters,
+            )
+            if result.matched_count:
+                pools.add(document["pool"])
+                self._events.state_changed(document["_id"], update.status, document["fence"])
+                if document["notifications"] and update.status.terminal:
+                    self._events.mail_due(document["_id"])
+        for pool in pools:
+            self._events.ring(pool)
+        self._events.catalogue_changed()
+
+    # ---- doorbells
+
+    def _ring_for_due_jobs(self) -> None:
+        """A bell for each free slot of each pool in which work is due."""
+        free: dict[str, int] = {}
+        for worker in self._workers.find({"draining": False}, {"pool": 1, "slots": 1, "running": 1}):
+            free[worker["pool"]] = free.get(worker["pool"], 0) + max(0, worker["slots"] - len(worker["running"]))
+        for pool, slots in free.items():
+            due = {"pool": pool, "status": JobStatus.PENDING, "due_at": {"$lte": self._clock.now()}}
+            # one at least: what a worker last said of its free slots is seconds old
+            for _ in range(self._jobs.count_documents(due, limit=max(1, slots))):
+                self._events.ring(pool)
+
+    def _next_due(self) -> datetime | None:
+        later = {"status": JobStatus.PENDING, "due_at": {"$gt": self._clock.now()}}
+        document = self._jobs.find_one(later, {"due_at": 1}, sort=[("due_at", 1)])
+        return document["due_at"] if document else None
+
+    # ---- clearing away
+
+    def _remove_expired(self) -> None:
+        expired = {"expires_at": {"$lte": self._clock.now()}, "deleted_at": None}
+        for document in self._jobs.find(expired, {"owner": 1}).limit(SWEPT_AT_ONCE):
+            self._jobs.update_one({"_id": document["_id"]} | expired, {"$set": {"deleted_at": self._clock.now()}})
+
+    def _remove_tombstones(self) -> None:
+        """A deleted job goes when its attempt has ended and its mail is settled."""
+        self._jobs.delete_many(
+            {
+                "deleted_at": {"$exists": True},
+                "status": {"$in": sorted(TERMINAL)},
+                "notifications.state": {"$nin": [NotificationState.DUE, NotificationState.WAITING]},
+            }
+        )

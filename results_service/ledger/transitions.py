@@ -1,0 +1,170 @@
+"""The state machine: which update each event means. Pure; the conditions stand with the writes."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from contracts.job import KEPT_ATTEMPTS, JobError
+from contracts.messages import Finish
+from contracts.status import JobStatus, NotificationState, Outcome, Priority
+from results_service.ledger.documents import rank
+from results_service.settings import ResultsSettings
+
+OUTCOME_STATUS = {
+    Outcome.SUCCEEDED: JobStatus.SUCCEEDED,
+    Outcome.FAILED: JobStatus.FAILED,
+    Outcome.CANCELLED: JobStatus.CANCELLED,
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class Update:
+    """An update operator document and the array filters it speaks of."""
+
+    operators: dict[str, dict[str, Any]]
+    array_filters: list[Mapping[str, Any]]
+    status: JobStatus
+
+
+def claimed(document: dict[str, Any], *, claim_id: str, worker_id: str, now: datetime) -> dict[str, Any]:
+    """Pending → running, under the next fence; the attempt is on record before it starts."""
+    fence = document["fence"] + 1
+    attempt = {"number": document["attempts_used"] + 1, "fence": fence, "worker": worker_id, "started_at": now}
+    changes: dict[str, Any] = {
+        "status": JobStatus.RUNNING,
+        "fence": fence,
+        "claim_id": claim_id,
+        "worker": worker_id,
+        "started_at": now,
+    }
+    return {
+        "$set": changes,
+        "$inc": {"attempts_used": 1},
+        "$push": {"attempts": {"$each": [attempt], "$slice": -KEPT_ATTEMPTS}},
+        "$unset": {"progress": ""},
+    }
+
+
+def ended(status: JobStatus, *, now: datetime, retention: timedelta) -> Update:
+    """Any active state → *status*: the outcome's mail becomes due in the same write."""
+    return Update(
+        operators={
+            "$set": {
+                "status": status,
+                "finished_at": now,
+                "expires_at": now + retention,
+                "notifications.$[told].state": NotificationState.DUE,
+                "notifications.$[told].due_at": now,
+                "notifications.$[missed].state": NotificationState.SKIPPED,
+            }
+        },
+        array_filters=[
+            {"told.on": status, "told.state": NotificationState.WAITING},
+            {"missed.on": {"$ne": status}, "missed.state": NotificationState.WAITING},
+        ],
+        status=status,
+    )
+
+
+def waiting_again(due_at: datetime, priority: Priority, *, step_seconds: float) -> Update:
+    """Running → pending: another attempt at *due_at*."""
+    return Update(
+        operators={
+            "$set": {
+                "status": JobStatus.PENDING,
+                "due_at": due_at,
+                "not_before": due_at,
+                "rank": rank(due_at, priority, step_seconds),
+            }
+        },
+        array_filters=[],
+        status=JobStatus.PENDING,
+    )
+
+
+def record_attempt(
+    update: Update, fence: int, *, outcome: Outcome, now: datetime, finish: Finish | None = None
+) -> None:
+    """Complete the attempt's record in the same write that ends it.
+
+    ``settled_fence`` remembers that the worker has reported, so that a repeated report changes nothing.
+    """
+    record: dict[str, Any] = {"outcome": outcome, "finished_at": now}
+    if finish is not None:
+        record |= {"cpu_seconds": finish.cpu_seconds, "peak_memory_bytes": finish.peak_memory_bytes}
+        if finish.error is not None:
+            record["error"] = finish.error.model_dump()
+        if finish.progress is not None:
+            update.operators["$set"]["progress"] = finish.progress.model_dump()
+        update.operators["$set"]["settled_fence"] = fence
+    for name, value in record.items():
+        update.operators["$set"][f"attempts.$[attempt].{name}"] = value
+    update.array_filters.append({"attempt.fence": fence})
+
+
+def finished(finish: Finish, *, now: datetime, retention: timedelta) -> Update:
+    """Running → the terminal state that the worker reports."""
+    update = ended(OUTCOME_STATUS[finish.outcome], now=now, retention=retention)
+    if finish.outcome is Outcome.SUCCEEDED:
+        update.operators["$set"]["result"] = finish.result
+    if finish.error is not None:
+        update.operators["$set"]["error"] = finish.error.model_dump()
+    record_attempt(update, finish.fence, outcome=finish.outcome, now=now, finish=finish)
+    return update
+
+
+def cancelled_instead(finish: Finish, *, now: datetime, retention: timedelta) -> Update:
+    """Running → cancelled, whatever the worker reports: a cancel was accepted before."""
+    update = ended(JobStatus.CANCELLED, now=now, retention=retention)
+    record_attempt(update, finish.fence, outcome=finish.outcome, now=now, finish=finish)
+    return update
+
+
+def retried(finish: Finish, document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> Update:
+    """Running → pending after a failure that the budget still covers, with back-off."""
+    wanted = finish.retry_after_seconds
+    pause = back_off(document["attempts_used"], settings) if wanted is None else wanted
+    update = waiting_again(
+        now + timedelta(seconds=pause), Priority(document["priority"]), step_seconds=settings.priority_step_seconds
+    )
+    record_attempt(update, finish.fence, outcome=Outcome.FAILED, now=now, finish=finish)
+    return update
+
+
+def handed_back(finish: Finish, document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> Update:
+    """Running → pending at once and in its old place; the attempt does not count."""
+    update = waiting_again(
+        document["due_at"], Priority(document["priority"]), step_seconds=settings.priority_step_seconds
+    )
+    del update.operators["$set"]["not_before"]
+    update.operators["$inc"] = {"attempts_used": -1}
+    record_attempt(update, finish.fence, outcome=Outcome.HANDED_BACK, now=now, finish=finish)
+    return update
+
+
+def lost(document: dict[str, Any], error: JobError, *, now: datetime, settings: ResultsSettings) -> Update:
+    """Running → pending (or failed, when the budget is spent): the worker was given up."""
+    retention = timedelta(days=settings.retention_days)
+    if document.get("cancel_requested_at"):
+        update = ended(JobStatus.CANCELLED, now=now, retention=retention)
+    elif document["attempts_used"] >= document["max_attempts"]:
+        update = ended(JobStatus.FAILED, now=now, retention=retention)
+        update.operators["$set"]["error"] = error.model_dump()
+    else:
+        first = document["attempts_used"] <= 1
+        pause = 0.0 if first else back_off(document["attempts_used"], settings)
+        update = waiting_again(
+            now + timedelta(seconds=pause), Priority(document["priority"]), step_seconds=settings.priority_step_seconds
+        )
+    record_attempt(update, document["fence"], outcome=Outcome.FAILED, now=now)
+    update.operators["$set"]["attempts.$[attempt].error"] = error.model_dump()
+    return update
+
+
+def back_off(attempts_used: int, settings: ResultsSettings) -> float:
+    """Seconds before the next attempt: exponential, capped, with jitter of up to a half."""
+    exponent = min(attempts_used - 1, 32)
+    longest: float = min(settings.first_retry_seconds * 2**exponent, settings.last_retry_seconds)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter, not a secret

@@ -1,0 +1,34 @@
+"""Settings of the results service."""
+
+from pydantic import Field, SecretStr
+
+from contracts.settings import ServiceSettings
+
+
+class ResultsSettings(ServiceSettings):
+    """What the results service reads from the environment."""
+
+    mongodb_uri: SecretStr = SecretStr("mongodb://127.0.0.1:27017/?replicaSet=rs0")
+    """MongoDB, a replica set (majority writes need one)."""
+    database: str = "coatcheck"
+    """The database that holds the ledger."""
+    mongodb_timeout_seconds: float = Field(default=1.5, gt=0)
+    """How long one operation on the ledger may take, retries included."""
+    batch_size: int = Field(default=256, ge=1, le=1000)
+    """Requests of one kind that are served together at most."""
+    lease_seconds: float = Field(default=15, gt=0)
+    """A worker whose heartbeat stands still for so long is given up."""
+    sweep_seconds: float = Field(default=5, gt=0)
+    """The longest pause between two sweeps."""
+    retention_days: float = Field(default=30, gt=0)
+    """How long an ended job is kept."""
+    idempotency_hours: float = Field(default=24, gt=0)
+    """How long an idempotency key is remembered."""
+    priority_step_seconds: float = Field(default=600, ge=0)
+    """Ageing: a job passes one of the next higher priority that became due so much later."""
+    first_retry_seconds: float = Field(default=1, ge=0)
+    """Back-off before the second attempt; doubled before each further one."""
+    last_retry_seconds: float = Field(default=300, ge=0)
+    """The longest back-off between two attempts."""
+    task_memory_days: float = Field(default=7, gt=0)
+    """A task that no worker has announced for so long is no longer accepted."""
