@@ -1,0 +1,173 @@
+"""The two sides, each on its own private RabbitMQ and mongod of the same version and with the same flags."""
+
+import contextlib
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.progress import Progress
+from bench.wire import Connection, Refused
+from local_stack import ports, servers
+from local_stack.problems import StackProblem
+from local_stack.process import Process, Program, how_it_ended
+
+START_SECONDS = 90.0
+POLL_SECONDS = 0.1
+OK = 200
+
+FRONT_WORKERS = 2
+FRONT_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """How the load generator speaks to a side."""
+
+    host: str
+    port: int
+    jobs_path: str
+    succeeded: str
+    ended: tuple[str, ...]
+
+
+class Side(Protocol):
+    """A pipeline that takes jobs over HTTP."""
+
+    name: str
+    settings: dict[str, Any]
+    """What a reader must know to judge the numbers."""
+
+    def start(self, folder: Path, progress: Progress) -> Target:
+        """Start everything on fresh data below *folder*; comes back when a job could be submitted."""
+
+    def stop(self) -> None:
+        """Stop everything; harmless when nothing runs."""
+
+
+class Coatcheck:
+    """The whole stack, as `make run` starts it."""
+
+    name = "coatcheck"
+
+    def __init__(self, slots: int, environment: dict[str, str] | None = None) -> None:
+        self._environment = {"SLOTS": str(slots), "LOG_LEVEL": "WARNING", **(environment or {})}
+        self.settings: dict[str, Any] = {"environment": dict(self._environment)}
+        self._stack: Process | None = None
+        self.logs = Path()
+
+    def start(self, folder: Path, progress: Progress) -> Target:
+        """Start the local stack as a user would, on a free port."""
+        port = ports.pick()
+        self.logs = folder / "log"
+        folder.mkdir(parents=True)
+        program = Program(
+            name="local_stack",
+            command=(sys.executable, "-m", "local_stack"),
+            environment={**self._environment, "PORT": str(port), "LOCAL_DIR": str(folder)},
+            stop_seconds=20.0,
+        )
+        self._stack = Process(program, folder / "local_stack.out")
+        target = Target(
+            host=ports.LOOPBACK,
+            port=port,
+            jobs_path="/api/v1/jobs",
+            succeeded="succeeded",
+            ended=("succeeded", "failed", "cancelled"),
+        )
+        _await_answer(target, "/readyz", (self._stack,), progress)
+        return target
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C would."""
+        if self._stack is not None:
+            self._stack.stop()
+            self._stack = None
+
+
+class Pipeline:
+    """The peer: Flask-RESTX, Celery, RabbitMQ, MongoDB."""
+
+    name = "celery"
+
+    def __init__(self, slots: int, *, workers: int = FRONT_WORKERS, threads: int = FRONT_THREADS) -> None:
+        self._slots = slots
+        self._workers = workers
+        self._threads = threads
+        self.settings: dict[str, Any] = {
+            "concurrency": slots,
+            "prefetch_multiplier": 1,
+            "front_workers": workers,
+            "front_threads": threads,
+            "acks_late": True,
+            "track_started": True,
+            "confirm_publish": True,
+            "result_backend": "mongodb, w=majority, journal=true",
+        }
+        self._running = contextlib.ExitStack()
+
+    def start(self, folder: Path, progress: Progress) -> Target:
+        """Start servers, worker and front."""
+        logs = folder / "log"
+        logs.mkdir(parents=True)
+        broker, database = servers.rabbitmq(folder / "rabbitmq"), servers.mongodb(folder / "mongodb")
+        progress.say("RabbitMQ and MongoDB start")
+        self._running.enter_context(servers.running(broker, database, logs=logs))
+        environment = {
+            "BENCH_AMQP_URI": broker.uri(),
+            "BENCH_MONGODB_URI": database.uri("pipeline") + "&w=majority&journal=true",
+        }
+        port = ports.pick()
+        programs = (self._worker(environment), self._front(environment, port))
+        processes = []
+        for program in programs:
+            processes.append(Process(program, logs / f"{program.name}.log"))
+            self._running.callback(processes[-1].stop)
+        target = Target(
+            host=ports.LOOPBACK, port=port, jobs_path="/jobs", succeeded="SUCCESS", ended=("SUCCESS", "FAILURE")
+        )
+        _await_answer(target, "/jobs/none", tuple(processes), progress)
+        return target
+
+    def stop(self) -> None:
+        """Front first, servers last."""
+        self._running.close()
+
+    def _worker(self, environment: dict[str, str]) -> Program:
+        command = (
+            *(sys.executable, "-m", "celery", "--app", "bench.peer.tasks", "worker", "--pool", "prefork"),
+            *("--concurrency", str(self._slots), "--loglevel", "WARNING"),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        )
+        return Program(name="celery", command=command, environment=environment, stop_seconds=10.0)
+
+    def _front(self, environment: dict[str, str], port: int) -> Program:
+        command = (
+            *(sys.executable, "-m", "gunicorn", "bench.peer.front:application"),
+            *("--bind", f"{ports.LOOPBACK}:{port}", "--worker-class", "gthread"),
+            *("--workers", str(self._workers), "--threads", str(self._threads)),
+        )
+        return Program(name="gunicorn", command=command, environment=environment)
+
+
+def _await_answer(target: Target, path: str, processes: tuple[Process, ...], progress: Progress) -> None:
+    """Wait until *path* answers 200. Raises `StackProblem` if a process ends or time is up."""
+    deadline = time.monotonic() + START_SECONDS
+    answer = "nothing"
+    while time.monotonic() < deadline:
+        for process in processes:
+            if (code := process.exit_code()) is not None:
+                raise StackProblem(f"{process.program.name} {how_it_ended(code)}:\n{process.last_lines(20)}")
+        with Connection(target.host, target.port) as connection:
+            try:
+                status, body = connection.request("GET", path)
+            except (OSError, EOFError, Refused) as error:
+                answer = str(error)
+            else:
+                if status == OK:
+                    return
+                answer = f"{status} {body[:300].decode(errors='replace')}"
+        progress.say(f"waits for {path}")
+        time.sleep(POLL_SECONDS)
+    raise StackProblem(f"{path} did not answer 200 within {START_SECONDS:g} s; last: {answer}")
