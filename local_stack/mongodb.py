@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import InvalidURI, OperationFailure, PyMongoError
 
 from local_stack.ports import LOOPBACK
 from local_stack.problems import StackProblem
@@ -82,13 +82,21 @@ class MongoDB:
             client.admin.command("replSetReconfig", moved, force=True)
 
 
-def answers(uri: str) -> bool:
-    """Whether the server at *uri* takes writes."""
+def fault(uri: str) -> str | None:
+    """What keeps a client from writing to the server at *uri*; None if nothing does."""
     try:
         with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=PROBE_MILLISECONDS) as client:
-            return bool(client.admin.command("hello")["isWritablePrimary"])
+            hello = client.admin.command("hello")
+            if "setName" not in hello:
+                return "is not a replica set, which majority writes need"
+            client.admin.command("listDatabases", nameOnly=True)
+    except InvalidURI:
+        return "is no MongoDB URI"
+    except OperationFailure:
+        return "refuses the user or the password"
     except PyMongoError:
-        return False
+        return "does not answer, or has no primary"
+    return None
 
 
 def find_mongod() -> str:

@@ -38,7 +38,6 @@ class Process:
     def __init__(self, program: Program, log: Path) -> None:
         self.program = program
         self.log = log
-        rotate(log)
         with log.open("ab") as output:
             try:
                 self._popen = subprocess.Popen(  # noqa: S603 - the commands are ours
@@ -102,12 +101,6 @@ class Process:
                 left.kill()  # psutil has checked that the pid is still the same process
         psutil.wait_procs(family, timeout=KILL_SECONDS)
 
-    def last_lines(self, count: int = 5) -> str:
-        """The end of its log."""
-        with self.log.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            return b"\n".join(log.read().splitlines()[-count:]).decode(errors="replace")
-
 
 def rotate(log: Path, limit: int = 0) -> None:
     """Set the log aside if it is larger than *limit* bytes. The writer, which appends, may go on."""
@@ -118,6 +111,13 @@ def rotate(log: Path, limit: int = 0) -> None:
             while block := current.read(1024 * 1024):
                 kept.write(block)
             current.truncate(0)
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    """The end of a log."""
+    with log.open("rb") as lines:
+        lines.seek(max(0, lines.seek(0, os.SEEK_END) - 8192))
+        return b"\n".join(lines.read().splitlines()[-count:]).decode(errors="replace")
 
 
 def how_it_ended(code: int) -> str:

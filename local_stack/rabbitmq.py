@@ -83,7 +83,7 @@ class RabbitMQ:
 
     def ready(self) -> bool:
         """Whether a client can log in now."""
-        return answers(self.uri())
+        return fault(self.uri()) is None
 
     def _configure(self) -> None:
         for name in ("data", "conf.d", "generated"):
@@ -102,18 +102,22 @@ class RabbitMQ:
         _write_private(self.folder / "rabbitmq.conf", "\n".join(lines) + "\n")
 
 
-def answers(uri: str) -> bool:
-    """Whether the broker at *uri* lets a client in."""
-    parameters = pika.URLParameters(uri)
-    parameters.socket_timeout = PROBE_SECONDS
-    parameters.stack_timeout = PROBE_SECONDS
-    parameters.blocked_connection_timeout = PROBE_SECONDS
-    parameters.connection_attempts = 1
+def fault(uri: str) -> str | None:
+    """What keeps a client out of the broker at *uri*; None if nothing does."""
     try:
+        parameters = pika.URLParameters(uri)
+        parameters.socket_timeout = PROBE_SECONDS
+        parameters.stack_timeout = PROBE_SECONDS
+        parameters.blocked_connection_timeout = PROBE_SECONDS
+        parameters.connection_attempts = 1
         pika.BlockingConnection(parameters).close()
+    except (pika.exceptions.ProbableAuthenticationError, pika.exceptions.ProbableAccessDeniedError):
+        return "refuses the user, the password or the virtual host"
     except (pika.exceptions.AMQPError, OSError):
-        return False
-    return True
+        return "does not answer"
+    except ValueError:
+        return "is no AMQP URI"
+    return None
 
 
 def _find_epmd() -> str:

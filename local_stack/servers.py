@@ -10,7 +10,7 @@ from typing import Protocol
 from local_stack import ports
 from local_stack.mongodb import MongoDB
 from local_stack.problems import StackProblem
-from local_stack.process import Process, Program, how_it_ended
+from local_stack.process import Process, Program, how_it_ended, last_lines
 from local_stack.rabbitmq import RabbitMQ
 from local_stack.smtp_sink import SmtpSink
 
@@ -26,6 +26,9 @@ class Server(Protocol):
     @property
     def programs(self) -> Sequence[Program]:
         """What to run; each needs the one before it."""
+
+    def uri(self) -> str:
+        """Where it listens."""
 
     def ready(self) -> bool:
         """Whether a client is served now. Blocks for seconds at most."""
@@ -56,7 +59,7 @@ class Running:
         while not condition():
             for process in self.processes:
                 if (code := process.exit_code()) is not None:
-                    raise StackProblem(f"{process.program.name} {how_it_ended(code)}:\n{process.last_lines()}")
+                    raise StackProblem(f"{process.program.name} {how_it_ended(code)}:\n{last_lines(process.log)}")
             if time.monotonic() > deadline:
                 raise StackProblem(f"{self.server.title} was not ready within {seconds:.0f} s: see {self.logs}.")
             self.processes[-1].wait(POLL_SECONDS)

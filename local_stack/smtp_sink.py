@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from email.message import Message
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiosmtpd.handlers import Mailbox
 from aiosmtpd.smtp import SMTP
@@ -43,7 +44,7 @@ class SmtpSink:
 
     def ready(self) -> bool:
         """Whether it greets."""
-        return answers(LOOPBACK, self.port)
+        return fault(self.uri()) is None
 
 
 class Keep(Mailbox):
@@ -57,14 +58,21 @@ class Keep(Mailbox):
             old.unlink(missing_ok=True)
 
 
-def answers(host: str, port: int) -> bool:
-    """Whether an SMTP server greets there."""
+def fault(uri: str) -> str | None:
+    """What keeps a client from handing mail to the server at *uri*; None if nothing does."""
     try:
-        with smtplib.SMTP(host, port, timeout=PROBE_SECONDS) as client:
-            client.noop()
+        parts = urlsplit(uri)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "is no SMTP URI"
+    try:
+        if parts.scheme == "smtps":
+            smtplib.SMTP_SSL(host, port or smtplib.SMTP_SSL_PORT, timeout=PROBE_SECONDS).close()
+        else:
+            smtplib.SMTP(host, port or smtplib.SMTP_PORT, timeout=PROBE_SECONDS).close()
     except (OSError, smtplib.SMTPException):
-        return False
-    return True
+        return "does not answer"
+    return None
 
 
 async def serve(folder: Path, port: int) -> None:
