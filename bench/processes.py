@@ -33,7 +33,7 @@ ROLES = tuple(
         (r"compute_service", "compute"),
         (r"notifier", "notifier"),
         (r"results_service", "results"),
-        (r"mail_sink|aiosmtpd", "smtp sink"),
+        (r"smtp_sink", "smtp sink"),
         (r"local_stack", "supervisor"),
     )
 )

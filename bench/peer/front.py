@@ -14,10 +14,10 @@ api = Api(application, title="Pipeline", version="1")
 params = api.model(
     "BmiParams",
     {
-        "name": fields.String(required=True, min_length=1, max_length=100),
-        "weight_kg": fields.Float(required=True, min=1, max=1000),
-        "height_cm": fields.Float(required=True, min=10, max=300),
-        "delay_seconds": fields.Float(min=0, max=600),
+        "name": fields.String(required=True, min_length=1, max_length=200),
+        "weight_kg": fields.Float(required=True, min=0, exclusiveMin=True, max=700),
+        "height_cm": fields.Float(required=True, min=30, max=300),
+        "delay_seconds": fields.Float(min=0, max=3600, default=0),
     },
     strict=True,
 )
