@@ -1,0 +1,1 @@
+"""The resources: thin, one module per noun."""

@@ -1,0 +1,142 @@
+"""Jobs: submit, find, read, cancel, forget."""
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response, request
+
+from contracts.clock import rfc3339
+from contracts.errors import JobCancelled, JobFailed, NotFound
+from contracts.ids import is_pid
+from contracts.logs import logger
+from contracts.messages import GetJob, Order
+from contracts.status import JobStatus
+from gateway.api.resource import NO_STORE, Resource, answer, json_body
+from gateway.catalogue import Offer
+from gateway.ledger import OWNER
+from gateway.queries import LATEST_PARAMETERS, LIST_PARAMETERS, encode_cursor, job_query
+from gateway.services import Services
+from gateway.submissions import Submission, TaskSubmission, idempotency_key, new_job, parse
+
+log = logger(__name__)
+
+LOOK_AGAIN_SECONDS = "1"
+STORED = "The job is stored. Ask for it by its pid."
+REPLAYED = "This Idempotency-Key has a job already: here it is."
+CANCELLING = "The cancellation is stored: the job will end as cancelled."
+
+
+def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Response:
+    """Store a job and wake its pool: 202 means that it is stored."""
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
+    job = new_job(submission, offer, owner=OWNER, key=key)
+    ticket = services.ledger.register(job)
+    if ticket.due:
+        services.ledger.ring(job.pool)
+    log.info("A job was accepted.", action="job_accepted", pid=ticket.pid, task=job.task, replayed=ticket.replayed)
+    links = services.links.job(ticket.pid)
+    body = {
+        "pid": ticket.pid,
+        "status": ticket.status,
+        "created_at": rfc3339(ticket.created_at),
+        "message": REPLAYED if ticket.replayed else STORED,
+        "links": links,
+    }
+    headers = {"Location": links["self"]}
+    if ticket.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return answer(body, HTTPStatus.ACCEPTED, **headers)
+
+
+class Jobs(Resource):
+    """``/jobs``."""
+
+    def post(self) -> Response:
+        """Submit a job of any task."""
+        submission = parse(Submission, json_body())
+        return submit(self.services, submission, self.services.catalogue.task(submission.task))
+
+    def get(self) -> Response:
+        """List jobs, newest first."""
+        query = job_query(request.args, allowed=LIST_PARAMETERS, owner=OWNER)
+        page = self.services.ledger.list_jobs(query)
+        base = self.services.links.base()
+        jobs = [{**job, "links": self.services.links.job(job["pid"], base)} for job in page.jobs]
+        return answer({"jobs": jobs, "next": None if page.next_pid is None else encode_cursor(page.next_pid)})
+
+
+class LatestJob(Resource):
+    """``/jobs/latest``."""
+
+    def get(self) -> Response:
+        """The newest job."""
+        job = self.services.ledger.latest(job_query(request.args, allowed=LATEST_PARAMETERS, owner=OWNER))
+        job["links"] = self.services.links.job(job["pid"])
+        return answer(job)
+
+
+class Job(Resource):
+    """``/jobs/{pid}``."""
+
+    def get(self, pid: str) -> Response:
+        """The job."""
+        return answer(find(self.services, pid))
+
+    def delete(self, pid: str) -> Response:
+        """Cancel if active, then forget."""
+        self.services.ledger.delete(order(pid))
+        log.info("A job was deleted.", action="job_deleted", pid=pid)
+        return Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": NO_STORE})
+
+
+class JobResult(Resource):
+    """``/jobs/{pid}/result``."""
+
+    def get(self, pid: str) -> Response:
+        """The result alone; while there is none, the job."""
+        job = find(self.services, pid)
+        status = JobStatus(job["status"])
+        if status is JobStatus.SUCCEEDED:
+            return answer(job["result"])
+        if status is JobStatus.FAILED:
+            raise JobFailed(members={"pid": pid, "error": job.get("error")})
+        if status is JobStatus.CANCELLED:
+            raise JobCancelled(members={"pid": pid, "error": job.get("error")})
+        return answer(job, HTTPStatus.ACCEPTED, Retry_After=LOOK_AGAIN_SECONDS)
+
+
+class JobCancellation(Resource):
+    """``/jobs/{pid}/cancel``."""
+
+    def post(self, pid: str) -> Response:
+        """Ask for cancellation."""
+        ticket = self.services.ledger.cancel(order(pid))
+        log.info("A cancellation was accepted.", action="cancel_accepted", pid=pid)
+        links = self.services.links.job(pid)
+        body = {
+            "pid": pid,
+            "status": ticket.status,
+            "created_at": rfc3339(ticket.created_at),
+            "message": CANCELLING,
+            "links": links,
+        }
+        return answer(body, HTTPStatus.ACCEPTED, Location=links["self"])
+
+
+def find(services: Services, pid: str) -> dict[str, Any]:
+    """The job with its links; raises `NotFound`."""
+    job = services.ledger.get(GetJob(pid=known_form(pid), owner=OWNER))
+    job["links"] = services.links.job(pid)
+    return job
+
+
+def order(pid: str) -> Order:
+    """An order about one job; raises `NotFound` if no job can have this *pid*."""
+    return Order(pid=known_form(pid), owner=OWNER)
+
+
+def known_form(pid: str) -> str:
+    """*pid*; raises `NotFound` if it is none."""
+    if not is_pid(pid):
+        raise NotFound("There is no job with this pid: it does not have the form of one.")
+    return pid

@@ -1,0 +1,56 @@
+"""What all JSON resources share: how they get their services, and how they read and answer."""
+
+from http import HTTPStatus
+from typing import Any
+
+import flask_restx
+from flask import Response, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from contracts import codec
+from contracts.errors import NotAcceptable
+from gateway.services import Services
+
+JSON = "application/json"
+NO_STORE = "no-store"
+
+
+class Resource(flask_restx.Resource):
+    """One object per application serves every request, so there is no state in it."""
+
+    init_every_request = False
+
+    def __init__(self, api: flask_restx.Api, services: Services) -> None:
+        super().__init__(api)
+        self.services = services
+
+    def dispatch_request(self, **arguments: str) -> Response:
+        """Refuse what could not be answered (406), then go on."""
+        ensure_json_is_acceptable()
+        response: Response = super().dispatch_request(**arguments)
+        return response
+
+
+def ensure_json_is_acceptable() -> None:
+    """Raise `NotAcceptable` if the Accept header surely excludes JSON (RFC 9110, section 12.5.1)."""
+    accept = request.environ.get("HTTP_ACCEPT")
+    if accept in {None, "", "*/*", JSON}:
+        return
+    if request.accept_mimetypes and not request.accept_mimetypes.quality(JSON):
+        raise NotAcceptable("The answer is JSON, which the Accept header excludes.")
+
+
+def json_body() -> bytes:
+    """The request's body; raises Flask's 415 or 413."""
+    if request.mimetype != JSON:
+        raise UnsupportedMediaType
+    return request.get_data(cache=False)
+
+
+def answer(value: Any, status: int = HTTPStatus.OK, **headers: str) -> Response:
+    """A JSON answer about jobs: nobody on the way may keep it. Underscores in header names become dashes."""
+    response = Response(codec.dumps(value), status=status, content_type=JSON)
+    response.headers["Cache-Control"] = NO_STORE
+    for name, header in headers.items():
+        response.headers[name.replace("_", "-")] = header
+    return response
