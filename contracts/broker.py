@@ -83,7 +83,7 @@ class BrokerClient:
         self._parameters.connection_attempts = 1
         self._parameters.client_properties = {"connection_name": name}
         self._name = name
-        self._subscriptions = subscriptions
+        self._subscriptions = list(subscriptions)
         self._todo: deque[Callable[[], None]] = deque()
         self._calls: dict[str, Future[Any]] = {}
         self._unconfirmed: dict[int, Future[None]] = {}
@@ -101,6 +101,10 @@ class BrokerClient:
         self._thread = threading.Thread(target=self._run, name=f"broker-{name}", daemon=True)
 
     # ---- what callers use, from any thread
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Add a subscription; only before `start`."""
+        self._subscriptions.append(subscription)
 
     def start(self) -> None:
         """Begin to connect; returns at once."""

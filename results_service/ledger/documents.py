@@ -42,6 +42,10 @@ def _(value: DBRef) -> Any:
     return value.as_doc()
 
 
+def _object(value: Any) -> dict[str, Any]:
+    return value.as_doc() if isinstance(value, DBRef) else value
+
+
 def created_at(pid: str) -> datetime:
     """The moment a pid was made: the first 48 bits of a UUIDv7, in milliseconds (RFC 9562)."""
     return datetime.fromtimestamp((uuid.UUID(pid).int >> 80) / 1000, UTC)
@@ -138,7 +142,7 @@ def grant(document: dict[str, Any]) -> Grant:
         fence=document["fence"],
         task=document["task"],
         task_version=document["task_version"],
-        params=document["params"],
+        params=_object(document["params"]),
         attempt=document["attempts_used"],
         max_attempts=document["max_attempts"],
         time_limit=document["time_limit"],
