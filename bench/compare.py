@@ -41,8 +41,14 @@ def run(scale: Scale, folder: Path, ours: Callable[[], Side], theirs: Callable[[
             found = measure(side, scale, folder / f"{side.name}-{number}", title)
             repetitions.setdefault(side.name, []).append(found)
             settings[side.name] = side.settings
+    return result_of(repetitions, settings, [side.name for side in pair])
+
+
+def result_of(
+    repetitions: dict[str, list[dict[str, Any]]], settings: dict[str, Any], names: list[str]
+) -> dict[str, Any]:
+    """What is kept: all repetitions, their medians and spreads, and the ratios of the first side to the second."""
     summary = {name: summarize(found) for name, found in repetitions.items()}
-    names = [side.name for side in pair]
     return {
         "sides": names,
         "settings": settings,

@@ -24,7 +24,7 @@ def drive(plan: Plan, progress: Progress, at_finish: Callable[[], None] | None =
     Raises `LoadFailed`.
     """
     with subprocess.Popen(
-        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0
     ) as process:
         try:
             return _listen(process, plan, progress, at_finish)

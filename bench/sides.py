@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from bench.progress import Progress
 from bench.wire import Connection, Refused
+from contracts.settings import load
+from gateway.settings import GatewaySettings
 from local_stack import ports, servers
 from local_stack.problems import StackProblem
-from local_stack.process import Process, Program, how_it_ended
+from local_stack.process import Process, Program, how_it_ended, last_lines
 
 START_SECONDS = 90.0
 POLL_SECONDS = 0.1
+LAST_LINES = 20
 OK = 200
-
-FRONT_WORKERS = 2
-FRONT_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class Coatcheck:
     name = "coatcheck"
 
     def __init__(self, slots: int, environment: dict[str, str] | None = None) -> None:
-        self._environment = {"SLOTS": str(slots), "LOG_LEVEL": "WARNING", **(environment or {})}
+        self._environment = {"SLOTS": str(slots), **(environment or {})}
         self.settings: dict[str, Any] = {"environment": dict(self._environment)}
         self._stack: Process | None = None
         self.logs = Path()
@@ -91,15 +91,16 @@ class Pipeline:
 
     name = "celery"
 
-    def __init__(self, slots: int, *, workers: int = FRONT_WORKERS, threads: int = FRONT_THREADS) -> None:
+    def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._workers = workers
-        self._threads = threads
+        gateway = load(GatewaySettings)  # the front gets what the gateway gets
+        self._workers = gateway.gateway_processes
+        self._threads = gateway.gateway_threads
         self.settings: dict[str, Any] = {
             "concurrency": slots,
             "prefetch_multiplier": 1,
-            "front_workers": workers,
-            "front_threads": threads,
+            "front_processes": self._workers,
+            "front_threads": self._threads,
             "acks_late": True,
             "track_started": True,
             "confirm_publish": True,
@@ -146,7 +147,7 @@ class Pipeline:
         command = (
             *(sys.executable, "-m", "gunicorn", "bench.peer.front:application"),
             *("--bind", f"{ports.LOOPBACK}:{port}", "--worker-class", "gthread"),
-            *("--workers", str(self._workers), "--threads", str(self._threads)),
+            *("--workers", str(self._workers), "--threads", str(self._threads), "--keep-alive", "30"),
         )
         return Program(name="gunicorn", command=command, environment=environment)
 
@@ -158,7 +159,9 @@ def _await_answer(target: Target, path: str, processes: tuple[Process, ...], pro
     while time.monotonic() < deadline:
         for process in processes:
             if (code := process.exit_code()) is not None:
-                raise StackProblem(f"{process.program.name} {how_it_ended(code)}:\n{process.last_lines(20)}")
+                raise StackProblem(
+                    f"{process.program.name} {how_it_ended(code)}:\n{last_lines(process.log, LAST_LINES)}"
+                )
         with Connection(target.host, target.port) as connection:
             try:
                 status, body = connection.request("GET", path)
