@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -61,7 +62,7 @@ def envelope_address(to: str) -> str:
     try:
         address = Address(addr_spec=to)
         domain = address.domain.encode("idna").decode("ascii")
-    except (IndexError, AttributeError) as error:  # what the standard library raises for some malformed input
+    except (IndexError, AttributeError, MessageError) as error:  # what the standard library raises for some input
         raise ValueError("is not an e-mail address") from error
     if not address.username or not domain or not to.isprintable():
         raise ValueError("is not an e-mail address")
@@ -129,7 +130,7 @@ def _subject(task: str, outcome: Outcome, reference: str | None) -> str:
 
 def _facts(lease: Lease) -> list[presentation.Row]:
     job = lease.job
-    facts = [("Job", lease.pid)]
+    facts = [("pid", lease.pid)]
     if job.get("reference"):
         facts.append(("Reference", presentation.one_line(job["reference"], MAX_REFERENCE_LENGTH)))
     facts.append(("Accepted", presentation.moment(job["created_at"])))

@@ -1,10 +1,12 @@
 """Makes values from outside (parameters, results, errors) readable and harmless in a mail."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from bson import DBRef
 
 MAX_ROWS = 40
 """Members of a result shown one by one."""
@@ -60,17 +62,50 @@ def bounded(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A JSON value for a person: text as it is, the rest as JSON."""
+    """A JSON value for a person: text as it is, what is short as JSON, the rest as an indented outline."""
+    return bounded("\n".join(_outline(_stored_form(value)))).rstrip()
+
+
+def _outline(value: Any) -> Iterator[str]:
+    """Lines: ``name: value``, ``- item``, deeper levels indented, text of several lines as it is."""
+    short = _short(value)
+    if short is not None:
+        yield short
+    elif isinstance(value, str):
+        yield from value.splitlines()
+    else:
+        for name, member in value.items() if isinstance(value, dict) else (("-", item) for item in value):
+            label = name if name == "-" else f"{one_line(name, MAX_LABEL_LENGTH)}:"
+            short = _short(member)
+            if short is not None:
+                yield f"{label} {short}"
+            elif name == "-":
+                for index, line in enumerate(_outline(member)):
+                    yield f"{'  ' if index else '- '}{line}"
+            else:
+                yield label
+                yield from (f"  {line}" for line in _outline(member))
+
+
+def _short(value: Any) -> str | None:
+    """*value* on one line, if it fits on one."""
     if isinstance(value, str):
-        return bounded(value)
-    compact = json.dumps(value, ensure_ascii=False, default=_stored_form)
-    if len(compact) <= INLINE_LENGTH or not isinstance(value, dict | list):
-        return bounded(compact)
-    return bounded(json.dumps(value, ensure_ascii=False, indent=2, default=_stored_form))
+        return value if len(value) <= INLINE_LENGTH and "\n" not in value else None
+    if isinstance(value, dict | list) and any(
+        isinstance(item, dict | list) or (isinstance(item, str) and "\n" in item) for item in _items(value)
+    ):
+        return None
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= INLINE_LENGTH or not isinstance(value, dict | list) else None
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def rows(value: Any, label: str) -> list[Row]:
     """A result or parameters as a table: one row per member of an object, else one row called *label*."""
+    value = _stored_form(value)
     if not isinstance(value, dict) or not value:
         return [Row(label=label, text=as_text(value))]
     table: list[Row] = []
@@ -104,9 +139,10 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def _stored_form(value: object) -> object:
-    """What MongoDB's client makes of some JSON objects (``DBRef``) as the object it was; else its text."""
-    as_document = getattr(value, "as_doc", None)
-    if as_document is not None:
-        return dict(as_document())
-    return dict(value) if isinstance(value, Mapping) else str(value)
+def _stored_form(value: Any) -> Any:
+    """*value* as the JSON it was; MongoDB's client reads an object with a member ``$ref`` as a ``DBRef``."""
+    if isinstance(value, DBRef):
+        value = value.as_doc()
+    if isinstance(value, Mapping):
+        return {name: _stored_form(member) for name, member in value.items()}
+    return [_stored_form(item) for item in value] if isinstance(value, list) else value

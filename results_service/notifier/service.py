@@ -13,6 +13,8 @@ from results_service.notifier.loop import SendLoop
 from results_service.notifier.settings import NotifierSettings
 from results_service.notifier.wakeup import wake_up_on
 
+_settings = load(NotifierSettings)
+logs.configure(level=_settings.log_level, fmt=_settings.log_format, service="notifier")
 log = logger(__name__)
 
 STOP_SECONDS = 10.0
@@ -25,10 +27,8 @@ class SendLoopProvider(DependencyProvider):
     notifier: Notifier
 
     def setup(self) -> None:
-        """Read the settings, wire everything."""
-        settings = load(NotifierSettings)
-        logs.configure(level=settings.log_level, fmt=settings.log_format, service="notifier")
-        self.notifier = bootstrap(settings)
+        """Wire everything; nothing is contacted yet."""
+        self.notifier = bootstrap(_settings)
 
     def start(self) -> None:
         """Start to deliver, whether the broker is there or not."""

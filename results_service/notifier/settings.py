@@ -74,8 +74,8 @@ class NotifierSettings(ServiceSettings):
     @field_validator("mail_from")
     @classmethod
     def _is_sender(cls, value: str) -> str:
-        name, address = parseaddr(value, strict=True)
-        if not address.isascii() or "@" not in address or not name.isprintable():
+        name, address = parseaddr(value)
+        if not address.isascii() or "@" not in address or not value.isprintable():
             raise ValueError("is not of the form Name <address>, with an ASCII address")
         Address(name, addr_spec=address)
         return value
