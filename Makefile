@@ -22,7 +22,7 @@ run: $(VENV)/run.stamp rabbitmq ## start everything on this machine; Ctrl-C stop
 	@exec $(BIN)/python -m local_stack
 
 demo: $(VENV)/run.stamp rabbitmq ## submit real work to the running stack (or one of its own) and show it
-	@exec $(BIN)/python examples/demo.py
+	@exec $(BIN)/python -m examples.demo
 
 test: $(VENV)/dev.stamp rabbitmq chromium ## every test, on servers it starts itself
 	$(PYTEST) $(PARALLEL) tests

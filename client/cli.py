@@ -129,7 +129,7 @@ def delete(service: Coatcheck, arguments: argparse.Namespace, _console: Console)
 
 
 def _wait(service: Coatcheck, pid: str, arguments: argparse.Namespace, console: Console) -> int:
-    with Watch(Console(stderr=True, highlight=False), pid) as watch:
+    with Watch(Console(stderr=True)) as watch:
         job = service.wait(pid, timeout_seconds=arguments.timeout, on_change=watch.show)
     succeeded = job["status"] == "succeeded"
     if arguments.json:

@@ -1,27 +1,31 @@
-"""A job that moves, on a terminal or in a log."""
+"""Jobs that move, on a terminal or in a log."""
 
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+FULL = 100.0
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Watch:
-    """Give its `show` to `Coatcheck.wait`: a live bar on a terminal, a line per change elsewhere."""
+    """Give its `show` to `Coatcheck.wait`: live bars on a terminal, a line per change elsewhere."""
 
-    def __init__(self, console: Console, title: str) -> None:
+    def __init__(self, console: Console, titles: dict[str, str] | None = None) -> None:
         self._console = console
-        self._title = title
+        self._titles = titles or {}
+        self._lines: dict[str, str] = {}
+        self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
-        self._bar = self._progress.add_task(title, total=100, note="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -33,13 +37,18 @@ class Watch:
         self._progress.stop()
 
     def show(self, job: dict[str, Any]) -> None:
-        """The job has changed."""
-        progress = job["progress"] or {}
-        percent = 100.0 if job["status"] == "succeeded" else progress.get("percent")
-        note = describe(job)
-        self._progress.update(self._bar, completed=percent or 0, note=note)
-        if not self._console.is_terminal:
-            self._console.print(f"{self._title}: {note}", highlight=False, markup=False)
+        """Show where *job* stands now."""
+        pid = job["pid"]
+        title, note = self._titles.get(pid, pid), describe(job)
+        if pid not in self._bars:
+            self._bars[pid] = self._progress.add_task(title, total=FULL, note="")
+        percent = FULL if job["status"] == "succeeded" else (job["progress"] or {}).get("percent")
+        self._progress.update(self._bars[pid], completed=percent or 0, note=note)
+        if job["status"] in ENDED:
+            self._progress.stop_task(self._bars[pid])
+        if not self._console.is_terminal and self._lines.get(pid) != note:
+            self._console.print(f"{title}: {note}", highlight=False, markup=False, soft_wrap=True)
+        self._lines[pid] = note
 
 
 def describe(job: dict[str, Any]) -> str:

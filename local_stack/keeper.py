@@ -18,18 +18,21 @@ STEADY_SECONDS = 60.0
 class Keeper:
     """One program of the stack. Lives on the event loop of the main thread."""
 
-    def __init__(self, program: Program, logs: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, program: Program, logs: Path, *, say: Callable[[str], None], started: Callable[[], None]
+    ) -> None:
         self.program = program
         self.log = logs / f"{program.name}.log"
         self.process: Process | None = None
         self.deaths = 0
         """How often it ended by itself."""
         self._say = say
+        self._started = started
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start it and keep it."""
-        self.process = Process(self.program, self.log)
+        self._spawn()
         self._task = asyncio.create_task(self._keep())
 
     def last_words(self) -> str:
@@ -58,6 +61,10 @@ class Keeper:
             self.process.bury(self.process.family())
             self.process = None
 
+    def _spawn(self) -> None:
+        self.process = Process(self.program, self.log)
+        self._started()
+
     async def _keep(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while self.process is not None:
@@ -71,7 +78,7 @@ class Keeper:
             self._say(f"{self.program.name} {how}; starting it again in {pause:g} s (log: {self.log})")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_SECONDS)
-            self.process = Process(self.program, self.log)
+            self._spawn()
 
 
 async def ended(process: Process) -> None:

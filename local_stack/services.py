@@ -9,6 +9,8 @@ from local_stack.process import Program
 ROOT = Path(__file__).parents[1]
 QUIET = "ignore:::nameko.cli.main,ignore:::nameko.cli.commands"
 """Nameko's command line imports eventlet and pkg_resources, and both warn that they are old."""
+GATEWAY_STOP_SECONDS = "2"
+"""What requests in flight get; a little less than gunicorn gets."""
 
 
 def nameko(name: str, module: str, config: str, environment: Mapping[str, str], stop_seconds: float) -> Program:

@@ -18,7 +18,7 @@ from local_stack.problems import StackProblem
 from local_stack.process import KEPT_LOG_BYTES, Program, rotate
 from local_stack.screen import Screen
 from local_stack.servers import Server
-from local_stack.services import ROOT, services
+from local_stack.services import GATEWAY_STOP_SECONDS, ROOT, services
 from local_stack.settings import StackSettings
 from local_stack.state import StackState
 
@@ -49,7 +49,6 @@ class Stack:
         self._prepare()
         await self._check_given()
         servers = self._private_servers()
-        self.state.write(self.settings.local_dir)
         await _together(*(self._start_server(server) for server in servers))
         await self._start_services()
         self.state.ready = True
@@ -127,7 +126,12 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """What the services are told; the person's own environment goes before our defaults."""
-        defaults = {"PUBLIC_URL": self.url, "MAIL_ALLOW": "*", "LOG_FORMAT": "console"}
+        defaults = {
+            "PUBLIC_URL": self.url,
+            "MAIL_ALLOW": "*",
+            "LOG_FORMAT": "console",
+            "GRACEFUL_TIMEOUT_SECONDS": GATEWAY_STOP_SECONDS,
+        }
         return {
             **{name: os.environ.get(name) or value for name, value in defaults.items()},
             "AMQP_URI": self.state.amqp_uri,
@@ -164,9 +168,16 @@ class Stack:
         await _together(*(wait(*one) for one in conditions))
 
     def _start(self, program: Program) -> Keeper:
-        keeper = self._keepers[program.name] = Keeper(program, self.logs, self._screen.warn)
+        keeper = Keeper(program, self.logs, say=self._screen.warn, started=self._record)
+        self._keepers[program.name] = keeper
         keeper.start()
         return keeper
+
+    def _record(self) -> None:
+        """Write down which processes there are now."""
+        running = {name: keeper.process for name, keeper in self._keepers.items()}
+        self.state.processes = {name: process.pid for name, process in running.items() if process is not None}
+        self.state.write(self.settings.local_dir)
 
     async def _stop(self, keeper: Keeper) -> None:
         async with self._screen.step(f"stopping {keeper.program.name}"):

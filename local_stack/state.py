@@ -24,6 +24,8 @@ class StackState:
     smtp_uri: str = ""
     mail: str | None = None
     """The Maildir of the private sink."""
+    processes: dict[str, int] = field(default_factory=dict)
+    """Process id of every program, by name."""
     ports: dict[str, int] = field(default_factory=dict)
     """Ports of the private servers; taken again at the next start if they are free."""
 

@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +21,7 @@ import httpx
 import pytest
 import shared_servers
 from pymongo import MongoClient
+from running_stack import RunningStack
 
 from local_stack.problems import StackProblem
 from local_stack.rabbitmq import USER
@@ -158,3 +159,37 @@ def fresh_database(servers: Servers) -> Iterator[str]:
     yield uri
     with MongoClient[dict[str, object]](uri) as client:
         client.drop_database(client.get_default_database().name)
+
+
+@pytest.fixture(scope="session")
+def stack(servers: Servers, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole stack on the shared servers, one per xdist worker. Tests leave it running; see `new_stack`."""
+    environment = {
+        "AMQP_URI": servers.make_vhost(f"stack-{worker_id}"),
+        "MONGODB_URI": servers.mongodb_uri(f"stack_{worker_id}"),
+        "DATABASE": f"stack_{worker_id}",
+        "SMTP_URI": servers.smtp,
+        "HEARTBEAT": "5",
+    }
+    running = RunningStack(tmp_path_factory.mktemp("stack") / "local", environment)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.end()
+
+
+@pytest.fixture
+def new_stack(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
+    """Makes stacks with servers of their own, for tests that break them; takes environment and port."""
+    made: list[RunningStack] = []
+
+    def make(name: str = "local", port: int | None = None, **environment: str) -> RunningStack:
+        made.append(RunningStack(tmp_path / name, environment, port))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for one in made:
+            one.end()

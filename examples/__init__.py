@@ -1,0 +1,1 @@
+"""What Coatcheck looks like in use."""
