@@ -9,7 +9,7 @@ from contracts.clock import SystemClock
 from contracts.settings import load
 from gateway import deadline
 from gateway.api import health, problem_pages
-from gateway.api.routes import Api
+from gateway.api.routes import Api, PidConverter
 from gateway.catalogue import TaskCatalogue
 from gateway.ledger import Ledger
 from gateway.links import PREFIX, Links
@@ -33,7 +33,7 @@ def create_app(settings: GatewaySettings | None = None, ledger: Ledger | None = 
     settings = settings or load(GatewaySettings)
     metrics = Metrics()
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
     closers = app.extensions[CLOSERS] = []
     if ledger is None:
         logs.configure(level=settings.log_level, fmt=settings.log_format, service="gateway")
@@ -52,7 +52,9 @@ def create_app(settings: GatewaySettings | None = None, ledger: Ledger | None = 
         links=links,
         metrics=metrics,
         document=SwaggerDocument(catalogue, settings.base_url),
+        max_body_bytes=settings.max_body_bytes,
     )
+    app.url_map.converters["pid"] = PidConverter
     Api(app, services, Problems(links))
     app.register_blueprint(health.blueprint(services))
     app.register_blueprint(problem_pages.blueprint())

@@ -6,7 +6,7 @@ from contracts import errors
 from contracts.errors import CoatcheckError
 from contracts.status import JobStatus
 from gateway.links import PREFIX
-from gateway.queries import DEFAULT_LIMIT, LATEST_PARAMETERS, MAX_LENGTHS, MAX_LIMIT
+from gateway.queries import CURSOR_FORM, DEFAULT_LIMIT, LATEST_PARAMETERS, MAX_LENGTHS, MAX_LIMIT
 
 Schema = dict[str, Any]
 
@@ -24,6 +24,7 @@ PID = {
     "in": "path",
     "required": True,
     "type": "string",
+    "format": "uuid",
     "description": "The ticket that the submission was answered with, such as 0199c0de-0000-7000-8000-000000000000.",
 }
 KEY = {
@@ -31,9 +32,9 @@ KEY = {
     "in": "header",
     "type": "string",
     "minLength": 1,
-    "maxLength": 255,
-    "pattern": "^[\\x21\\x23-\\x7e]+$",
-    "description": "Any text of your own. Repeating a submission with the same key returns the same job.",
+    "maxLength": 257,
+    "pattern": "^[\\x21-\\x7e]+$",
+    "description": "Any text of your own, bare or in double quotes. Repeating a submission with the same key returns the same job.",
 }
 TICKET_HEADERS = {
     "Location": {"type": "string", "description": "The address of the job."},
@@ -140,7 +141,8 @@ FILTERS = _filters()
 PAGING: tuple[Schema, ...] = (
     {"name": "limit", "in": "query", "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT,
      "description": "How many jobs at most."},
-    {"name": "cursor", "in": "query", "type": "string", "description": "`next` of the page before. Leave it empty."},
+    {"name": "cursor", "in": "query", "type": "string", "pattern": CURSOR_FORM,
+     "description": "`next` of the page before. Leave it empty."},
 )  # fmt: skip
 
 

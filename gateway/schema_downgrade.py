@@ -68,6 +68,8 @@ class Downgrade:
             found[NULLABLE] = True
         if len(names) == 1:
             found["type"] = names[0]
+            if names[0] == "integer":
+                found.setdefault("format", "int64")  # what the ledger keeps
         elif names:
             _say(found, f"One of: {', '.join(names)}.")
 

@@ -18,3 +18,4 @@ class Services:
     links: Links
     metrics: Metrics
     document: SwaggerDocument
+    max_body_bytes: int

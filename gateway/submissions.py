@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any, TypeVar
 
-from email_validator import EmailNotValidError, validate_email
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -26,12 +25,12 @@ from contracts.errors import TooLarge, ValidationFailed
 from contracts.ids import new_id
 from contracts.messages import Idempotency, NewJob, Notify
 from contracts.status import NotifyOn, Priority
+from gateway.addresses import MAX_CHARACTERS, address
 from gateway.catalogue import Offer
 from gateway.moments import moment
 from gateway.validation import MAX_FAULTS, shorten
 
 MAX_TAGS = 16
-MAX_EMAIL_CHARACTERS = 254
 WORST_GROWTH = 6
 """How much longer a JSON text can get when it is written anew: ``é`` becomes ``\\u00e9``."""
 PARAMS = "/params"
@@ -40,8 +39,8 @@ _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21-\x7e]{1,255})')
 
 def _email(text: str) -> str:
     try:
-        return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError as error:
+        return address(text)
+    except ValueError as error:
         raise PydanticCustomError("email", "is not an e-mail address: {why}", {"why": str(error)}) from None
 
 
@@ -64,7 +63,7 @@ UNIQUE = {"uniqueItems": True}
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 Email = Annotated[
     str,
-    Field(max_length=MAX_EMAIL_CHARACTERS, json_schema_extra={"format": "email"}),
+    Field(max_length=MAX_CHARACTERS, json_schema_extra={"format": "email"}),
     AfterValidator(_email),
 ]
 

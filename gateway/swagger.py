@@ -103,8 +103,9 @@ def build(entries: list[CatalogueEntry], *, base_path: str = "/", about: str = A
     """The whole document for the tasks *entries*."""
     definitions = _definitions()
     paths: Schema = {f"{PREFIX}/tasks/{entry.name}/jobs": _task_form(entry, definitions) for entry in entries}
+    paths |= operations.job_paths()
     paths[f"{PREFIX}/jobs"] = {"post": _any_task(entries, definitions), "get": operations.list_jobs()}
-    paths |= operations.job_paths() | operations.task_paths() | operations.service_paths()
+    paths |= operations.task_paths() | operations.service_paths()
     return {
         "swagger": "2.0",
         "info": {"title": "Coatcheck", "version": _own_version(), "description": about},

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from pika.spec import BasicProperties
+
 from contracts import codec, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.catalogue import CatalogueEntry
@@ -12,7 +14,6 @@ from contracts.ids import new_id
 from contracts.job import Job, JobError
 from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, Ticket
 from contracts.status import ErrorKind, JobStatus
-from pika.spec import BasicProperties
 
 BMI = CatalogueEntry(
     name="bmi",
@@ -152,6 +153,7 @@ class MemoryLedger:
         """Forget it."""
         self._find(order.pid)
         del self.jobs[order.pid]
+        self._keys = {key: known for key, known in self._keys.items() if known[0] != order.pid}
 
     def catalogue(self) -> Catalogue:
         """All tasks."""

@@ -11,7 +11,7 @@ from contracts.ids import is_pid
 from contracts.logs import logger
 from contracts.messages import GetJob, Order
 from contracts.status import JobStatus
-from gateway.api.resource import NO_STORE, Resource, answer, json_body
+from gateway.api.resource import JSON, NO_STORE, Resource, answer
 from gateway.catalogue import Offer
 from gateway.ledger import OWNER
 from gateway.queries import LATEST_PARAMETERS, LIST_PARAMETERS, encode_cursor, job_query
@@ -53,7 +53,7 @@ class Jobs(Resource):
 
     def post(self) -> Response:
         """Submit a job of any task."""
-        submission = parse(Submission, json_body())
+        submission = parse(Submission, self.json_body())
         return submit(self.services, submission, self.services.catalogue.task(submission.task))
 
     def get(self) -> Response:
@@ -86,7 +86,8 @@ class Job(Resource):
         """Cancel if active, then forget."""
         self.services.ledger.delete(order(pid))
         log.info("A job was deleted.", action="job_deleted", pid=pid)
-        return Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": NO_STORE})
+        # Swagger 2.0 documents media types per operation, so an answer without content keeps the one of the others.
+        return Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": NO_STORE}, content_type=JSON)
 
 
 class JobResult(Resource):

@@ -5,10 +5,9 @@ from typing import Any
 
 import flask_restx
 from flask import Response, request
-from werkzeug.exceptions import UnsupportedMediaType
 
 from contracts import codec
-from contracts.errors import NotAcceptable
+from contracts.errors import NotAcceptable, TooLarge, UnsupportedMediaType
 from gateway.services import Services
 
 JSON = "application/json"
@@ -30,6 +29,16 @@ class Resource(flask_restx.Resource):
         response: Response = super().dispatch_request(**arguments)
         return response
 
+    def json_body(self) -> bytes:
+        """The request's body; raises `UnsupportedMediaType` or `TooLarge`."""
+        if request.mimetype != JSON:
+            raise UnsupportedMediaType
+        # Of a body without a length Flask hands out no more than its own limit, which is one byte above ours.
+        body = request.get_data(cache=False)
+        if len(body) > self.services.max_body_bytes:
+            raise TooLarge(f"The body is larger than {self.services.max_body_bytes} bytes.")
+        return body
+
 
 def ensure_json_is_acceptable() -> None:
     """Raise `NotAcceptable` if the Accept header surely excludes JSON (RFC 9110, section 12.5.1)."""
@@ -38,13 +47,6 @@ def ensure_json_is_acceptable() -> None:
         return
     if request.accept_mimetypes and not request.accept_mimetypes.quality(JSON):
         raise NotAcceptable("The answer is JSON, which the Accept header excludes.")
-
-
-def json_body() -> bytes:
-    """The request's body; raises Flask's 415 or 413."""
-    if request.mimetype != JSON:
-        raise UnsupportedMediaType
-    return request.get_data(cache=False)
 
 
 def answer(value: Any, status: int = HTTPStatus.OK, **headers: str) -> Response:

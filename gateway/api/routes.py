@@ -5,6 +5,7 @@ from typing import Any
 
 import flask_restx
 from flask import Flask, Response, redirect
+from werkzeug.routing import BaseConverter
 
 from gateway.api.jobs import Job, JobCancellation, JobResult, Jobs, LatestJob
 from gateway.api.resource import JSON, Resource
@@ -19,10 +20,16 @@ ROUTES: tuple[tuple[type[Resource], str], ...] = (
     (TaskJobs, "/tasks/<task>/jobs"),
     (Jobs, "/jobs"),
     (LatestJob, "/jobs/latest"),
-    (Job, "/jobs/<pid>"),
-    (JobResult, "/jobs/<pid>/result"),
-    (JobCancellation, "/jobs/<pid>/cancel"),
+    (Job, "/jobs/<pid:pid>"),
+    (JobResult, "/jobs/<pid:pid>/result"),
+    (JobCancellation, "/jobs/<pid:pid>/cancel"),
 )
+
+
+class PidConverter(BaseConverter):
+    """A pid, or what somebody took for one; but not the name of another resource at its place."""
+
+    regex = r"(?!latest(?:/|$))[^/]+"
 
 
 class Document(Resource):

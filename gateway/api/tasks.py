@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response
 
 from gateway.api.jobs import submit
-from gateway.api.resource import Resource, answer, json_body
+from gateway.api.resource import Resource, answer
 from gateway.catalogue import Offer
 from gateway.submissions import TaskSubmission, parse
 
@@ -38,4 +38,4 @@ class TaskJobs(Resource):
     def post(self, task: str) -> Response:
         """Submit a job of this task."""
         offer = self.services.catalogue.task(task)
-        return submit(self.services, parse(TaskSubmission, json_body()), offer)
+        return submit(self.services, parse(TaskSubmission, self.json_body()), offer)
