@@ -395,7 +395,7 @@ class BrokerClient:
             channel.connection.close()
 
     def _on_closed(self, connection: pika.SelectConnection, reason: Exception) -> None:
-        self._last_error = str(reason) or type(reason).__name__
+        self._last_error = str(reason) or repr(reason)
         if not self._stopping.is_set():
             log.warning("No connection to RabbitMQ.", action="broker_lost", client=self._name, reason=self._last_error)
         connection.ioloop.stop()

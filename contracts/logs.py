@@ -8,6 +8,14 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 
+NOISY = {
+    "pika": logging.CRITICAL,  # seven lines for each failed connection; contracts.broker says it in one
+    "pymongo": logging.WARNING,
+    "amqp": logging.WARNING,
+    "kombu": logging.WARNING,
+}
+
+
 def configure(*, level: str, fmt: str, service: str) -> None:
     """Send structlog and the standard library's loggers to stderr in the same form, once per process."""
 
@@ -38,8 +46,8 @@ def configure(*, level: str, fmt: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("pika", "pymongo", "amqp", "kombu"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for noisy, least in NOISY.items():
+        logging.getLogger(noisy).setLevel(max(least, logging.getLevelName(level)))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -18,6 +18,7 @@ class ServiceSettings(BaseSettings):
     heartbeat: int = Field(default=60, ge=1, le=600)
     """Seconds after which RabbitMQ and a service give up a silent AMQP connection."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Lines below this level are not written."""
     log_format: Literal["console", "json"] = "json"
     """``console`` is for a terminal, ``json`` for machines: one object a line."""
 
