@@ -46,7 +46,7 @@ class MongoDB:
             *("--replSet", REPLICA_SET, "--oplogSize", OPLOG_MB, "--wiredTigerCacheSizeGB", CACHE_GB),
             *("--nounixsocket", "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false"),
         )
-        return (Program(name="mongodb", command=command, stop_seconds=5.0),)
+        return (Program(name="mongodb", command=command, stop_seconds=4.0),)
 
     def ready(self) -> bool:
         """Whether it takes writes; sets the replica set up if it is new or has moved to another port."""

@@ -78,7 +78,7 @@ class RabbitMQ:
         epmd = (self._epmd, "-address", LOOPBACK, "-port", str(self.epmd_port))
         return (
             Program(name="epmd", command=epmd, port=self.epmd_port, stop_seconds=0.0),
-            Program(name="rabbitmq", command=(str(SERVER),), environment=environment, stop_seconds=5.0),
+            Program(name="rabbitmq", command=(str(SERVER),), environment=environment, stop_seconds=4.0),
         )
 
     def ready(self) -> bool:

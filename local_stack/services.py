@@ -9,8 +9,8 @@ from local_stack.process import Program
 ROOT = Path(__file__).parents[1]
 QUIET = "ignore:::nameko.cli.main,ignore:::nameko.cli.commands"
 """Nameko's command line imports eventlet and pkg_resources, and both warn that they are old."""
-GATEWAY_STOP_SECONDS = "2"
-"""What requests in flight get; a little less than gunicorn gets."""
+QUICK_STOP = {"GRACEFUL_TIMEOUT_SECONDS": "2", "DRAIN_SECONDS": "1", "HAND_BACK_SECONDS": "2"}
+"""Settings of gateway and compute service that fit into the seconds they get to stop."""
 
 
 def nameko(name: str, module: str, config: str, environment: Mapping[str, str], stop_seconds: float) -> Program:
@@ -20,12 +20,12 @@ def nameko(name: str, module: str, config: str, environment: Mapping[str, str], 
 
 
 def services(environment: Mapping[str, str]) -> list[Program]:
-    """All of them, in the order in which they stop."""
+    """All of them, the gateway first."""
     quiet = {**environment, "PYTHONWARNINGS": QUIET}
     gunicorn = (sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gateway/gunicorn_conf.py"))
     return [
         Program(name="gateway", command=gunicorn, environment=environment, stop_seconds=2.5),
         nameko("compute", "compute_service.service", "compute_service/config.yaml", quiet, 3.5),
-        nameko("notifier", "results_service.notifier.service", "results_service/notifier/config.yaml", quiet, 1.5),
-        nameko("results", "results_service.service", "results_service/config.yaml", quiet, 1.5),
+        nameko("notifier", "results_service.notifier.service", "results_service/notifier/config.yaml", quiet, 3.0),
+        nameko("results", "results_service.service", "results_service/config.yaml", quiet, 3.0),
     ]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from local_stack.problems import StackProblem
 from local_stack.process import KEPT_LOG_BYTES, Program, rotate
 from local_stack.screen import Screen
 from local_stack.servers import Server
-from local_stack.services import GATEWAY_STOP_SECONDS, ROOT, services
+from local_stack.services import QUICK_STOP, ROOT, services
 from local_stack.settings import StackSettings
 from local_stack.state import StackState
 
@@ -28,9 +28,10 @@ START_DEATHS = 3
 """A part that ends by itself so often while it comes up is given up."""
 POLL_SECONDS = 0.1
 HTTP_SECONDS = 3.0
+AMQP_PORT = 5672
 HOUSEKEEPING_SECONDS = 30.0
-STOP_ORDER = (("gateway",), ("compute",), ("notifier",), ("results",), ("smtp", "rabbitmq", "mongodb"), ("epmd",))
-"""What hands out work goes before what takes it; what is in one bracket stops side by side."""
+STOP_ORDER = (("gateway",), ("compute", "notifier"), ("results",), ("smtp", "rabbitmq", "mongodb"), ("epmd",))
+"""Who needs another one stops before it; what is in one bracket stops side by side."""
 
 
 class Stack:
@@ -49,8 +50,10 @@ class Stack:
         self._prepare()
         await self._check_given()
         servers = self._private_servers()
-        await _together(*(self._start_server(server) for server in servers))
-        await self._start_services()
+        gateway, *others = services(self._environment())
+        # The gateway bears a broker that is not there yet, so it gets its start over with meanwhile.
+        await _together(*map(self._start_server, servers), self._start_gateway(gateway))
+        await _together(*map(self._start_service, others))
         self.state.ready = True
         self.state.write(self.settings.local_dir)
 
@@ -126,12 +129,7 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """What the services are told; the person's own environment goes before our defaults."""
-        defaults = {
-            "PUBLIC_URL": self.url,
-            "MAIL_ALLOW": "*",
-            "LOG_FORMAT": "console",
-            "GRACEFUL_TIMEOUT_SECONDS": GATEWAY_STOP_SECONDS,
-        }
+        defaults = {"PUBLIC_URL": self.url, "MAIL_ALLOW": "*", "LOG_FORMAT": "console", **QUICK_STOP}
         return {
             **{name: os.environ.get(name) or value for name, value in defaults.items()},
             "AMQP_URI": self.state.amqp_uri,
@@ -151,21 +149,20 @@ class Stack:
             await self._until(server.ready, keeper)
             step.detail = _without_password(server.uri())
 
-    async def _start_services(self) -> None:
-        started = {program.name: self._start(program) for program in services(self._environment())}
-        broker_port = urlsplit(self.state.amqp_uri).port or 5672
-        conditions: Sequence[tuple[str, str, Callable[[], bool]]] = (
-            ("results", "Results service", partial(_answers, f"{self.url}/readyz")),
-            ("notifier", "Notifier", partial(_connected, started["notifier"], broker_port)),
-            ("compute", "Compute service", partial(_serving, f"{self.url}/api/v1/tasks")),
-            ("gateway", "Gateway", partial(_answers, f"{self.url}/healthz")),
-        )
+    async def _start_gateway(self, program: Program) -> None:
+        async with self._screen.step("Gateway"):
+            await self._until(partial(_answers, f"{self.url}/healthz"), self._start(program))
 
-        async def wait(name: str, title: str, condition: Callable[[], bool]) -> None:
-            async with self._screen.step(title):
-                await self._until(condition, started[name])
-
-        await _together(*(wait(*one) for one in conditions))
+    async def _start_service(self, program: Program) -> None:
+        keeper = self._start(program)
+        titles: dict[str, tuple[str, Callable[[], bool]]] = {
+            "results": ("Results service", partial(_answers, f"{self.url}/readyz")),
+            "notifier": ("Notifier", partial(_connected, keeper, urlsplit(self.state.amqp_uri).port or AMQP_PORT)),
+            "compute": ("Compute service", partial(_serving, f"{self.url}/api/v1/tasks")),
+        }
+        title, condition = titles[program.name]
+        async with self._screen.step(title):
+            await self._until(condition, keeper)
 
     def _start(self, program: Program) -> Keeper:
         keeper = Keeper(program, self.logs, say=self._screen.warn, started=self._record)

@@ -12,19 +12,17 @@ import os
 import select
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
-import httpx
 import pytest
 import shared_servers
 from pymongo import MongoClient
-from running_stack import RunningStack
+from running_stack import MakeStack, RunningStack
+from shared_servers import Servers
 
 from local_stack.problems import StackProblem
-from local_stack.rabbitmq import USER
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
@@ -41,43 +39,6 @@ class Smtp:
     def mails(self) -> list[Path]:
         """The files that have arrived, oldest first."""
         return sorted((self.folder / "new").glob("*"), key=lambda mail: mail.stat().st_mtime_ns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Servers:
-    """The shared set."""
-
-    rabbitmq: str
-    management: str
-    password: str
-    mongodb: str
-    smtp: str
-    mail: str
-
-    def amqp_uri(self, vhost: str) -> str:
-        """The broker, in *vhost*."""
-        return f"amqp://{USER}:{self.password}@{self.rabbitmq}/{quote(vhost, safe='')}"
-
-    def mongodb_uri(self, database: str) -> str:
-        """The replica set, with *database* as the default one."""
-        return f"mongodb://{self.mongodb}/{database}?replicaSet=rs0"
-
-    def manage(self) -> httpx.Client:
-        """RabbitMQ's management API, as administrator."""
-        return httpx.Client(base_url=f"http://{self.management}/api", auth=(USER, self.password), timeout=10)
-
-    def make_vhost(self, name: str) -> str:
-        """A new vhost; answers its URI."""
-        with self.manage() as api:
-            api.put(f"/vhosts/{name}").raise_for_status()
-            everything = {"configure": ".*", "write": ".*", "read": ".*"}
-            api.put(f"/permissions/{name}/{USER}", json=everything).raise_for_status()
-        return self.amqp_uri(name)
-
-    def drop_vhost(self, name: str) -> None:
-        """Delete a vhost and close what is connected to it."""
-        with self.manage() as api:
-            api.delete(f"/vhosts/{name}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -180,7 +141,7 @@ def stack(servers: Servers, worker_id: str, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def new_stack(tmp_path: Path) -> Iterator[Callable[..., RunningStack]]:
+def new_stack(tmp_path: Path) -> Iterator[MakeStack]:
     """Makes stacks with servers of their own, for tests that break them; takes environment and port."""
     made: list[RunningStack] = []
 

@@ -33,7 +33,7 @@ class RunningStack:
         self.api = f"{self.url}/api/v1"
         self.output = folder.with_name(f"{folder.name}-output.txt")
         kept = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
-        self._environment = {
+        self.environment = {
             **kept,
             "PYTHONPATH": str(ROOT),
             "LOCAL_DIR": str(folder),
@@ -57,7 +57,7 @@ class RunningStack:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "local_stack"],
                 cwd=ROOT,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -115,6 +115,10 @@ class RunningStack:
     def client(self) -> httpx.Client:
         """An HTTP client of its API."""
         return httpx.Client(base_url=self.api, timeout=10)
+
+
+MakeStack = Callable[..., RunningStack]
+"""The fixture `new_stack`."""
 
 
 def survivors(family: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -10,13 +10,55 @@ import select
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
+
+import httpx
 
 from local_stack import servers
 from local_stack.ports import LOOPBACK
 from local_stack.problems import StackProblem
+from local_stack.rabbitmq import USER
 
 ADDRESSES = "addresses.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """The shared set."""
+
+    rabbitmq: str
+    management: str
+    password: str
+    mongodb: str
+    smtp: str
+    mail: str
+
+    def amqp_uri(self, vhost: str) -> str:
+        """The broker, in *vhost*."""
+        return f"amqp://{USER}:{self.password}@{self.rabbitmq}/{quote(vhost, safe='')}"
+
+    def mongodb_uri(self, database: str) -> str:
+        """The replica set, with *database* as the default one."""
+        return f"mongodb://{self.mongodb}/{database}?replicaSet=rs0"
+
+    def manage(self) -> httpx.Client:
+        """RabbitMQ's management API, as administrator."""
+        return httpx.Client(base_url=f"http://{self.management}/api", auth=(USER, self.password), timeout=10)
+
+    def make_vhost(self, name: str) -> str:
+        """A new vhost; answers its URI."""
+        with self.manage() as api:
+            api.put(f"/vhosts/{name}").raise_for_status()
+            everything = {"configure": ".*", "write": ".*", "read": ".*"}
+            api.put(f"/permissions/{name}/{USER}", json=everything).raise_for_status()
+        return self.amqp_uri(name)
+
+    def drop_vhost(self, name: str) -> None:
+        """Delete a vhost and close what is connected to it."""
+        with self.manage() as api:
+            api.delete(f"/vhosts/{name}")
 
 
 def launch(folder: Path, run_pid: int) -> subprocess.Popen[bytes]:
