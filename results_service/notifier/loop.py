@@ -28,7 +28,7 @@ class SendLoop:
         self._mongodb = Outage("MongoDB", clock)
 
     def run(self) -> None:
-        """Deliver until `stop`; raises nothing."""
+        """Deliver until `wind_down`; raises nothing."""
         try:
             while not self._stopping.is_set():
                 self._awake.clear()
@@ -40,10 +40,13 @@ class SendLoop:
         """Something may be due. Returns at once."""
         self._awake.set()
 
-    def stop(self, timeout: float) -> bool:
-        """Finish the mail under way and end; False if that took longer than *timeout* seconds."""
+    def wind_down(self) -> None:
+        """Begin no more mail, and end after the one under way. Returns at once."""
         self._stopping.set()
         self._awake.set()
+
+    def wait_ended(self, timeout: float) -> bool:
+        """After `wind_down`: wait for the end of `run`; False if that took longer than *timeout* seconds."""
         return self._ended.wait(timeout)
 
     def _round(self) -> float:

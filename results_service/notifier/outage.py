@@ -5,6 +5,8 @@ from contracts.logs import logger
 
 log = logger(__name__)
 
+MAX_REASON_LENGTH = 300
+
 
 class Outage:
     """One server that may go away. However often it is found down, an outage is two log lines."""
@@ -25,7 +27,7 @@ class Outage:
                 "A server cannot be used at the moment; what needs it waits.",
                 action="server_lost",
                 server=self._server,
-                reason=reason,
+                reason=reason[:MAX_REASON_LENGTH],
             )
 
     def up(self) -> None:

@@ -1,4 +1,4 @@
-"""The entrypoint that turns an event into a wake-up, whatever state the broker is in."""
+"""The send loop as part of a Nameko container, and the entrypoint that wakes it."""
 
 from typing import Any
 
@@ -6,14 +6,24 @@ from eventlet import Timeout
 from eventlet.greenthread import GreenThread
 from eventlet.support.greenlets import GreenletExit
 from nameko.events import SERVICE_POOL, EventHandler
-from nameko.messaging import QueueConsumer
+from nameko.extensions import DependencyProvider, SharedExtension
+from nameko.messaging import QueueConsumer, QueueConsumerStopped
 
 from contracts.clock import SystemClock
+from contracts.logs import logger
+from contracts.settings import load
+from results_service.notifier.bootstrap import Notifier, bootstrap
+from results_service.notifier.loop import SendLoop
 from results_service.notifier.outage import Outage
+from results_service.notifier.settings import NotifierSettings
+
+log = logger(__name__)
 
 MAX_WAITING_EVENTS = 16
 """Events kept for notifiers that are away; one says as much as a hundred, and the sweep needs none."""
 GOODBYE_SECONDS = 2.0
+STOP_SECONDS = 10.0
+"""How long SIGTERM waits for the mail under way."""
 
 
 class PatientQueueConsumer(QueueConsumer):
@@ -31,6 +41,7 @@ class PatientQueueConsumer(QueueConsumer):
     def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
         """Called by kombu when messages can come (again)."""
         self._outage.up()
+        log.info("Connected to RabbitMQ.", action="broker_connected")
         super().on_consume_ready(connection, channel, consumers, **kwargs)
 
     def unregister_provider(self, provider: EventHandler) -> None:
@@ -40,21 +51,67 @@ class PatientQueueConsumer(QueueConsumer):
             return
         self._providers.discard(provider)
         self._last_provider_unregistered.send()
-        if self._gt is not None:
-            self._gt.kill()
+        self._end_thread()
 
     def stop(self) -> None:
-        """End the consumer's thread."""
+        """End the consumer's thread, also one that has never found the broker."""
+        if not self._consumers_ready.ready():
+            self._consumers_ready.send_exception(QueueConsumerStopped())
+            self._end_thread()
         try:
             super().stop()
         except GreenletExit:
             return
+
+    def _end_thread(self) -> None:
+        """Nameko's own way raises in the thread, which the container takes for a crash."""
+        if self._gt is not None:
+            self._gt.kill()
+
+    def _handle_thread_exited(self, gt: GreenThread) -> None:
+        try:
+            super()._handle_thread_exited(gt)
+        except GreenletExit:
+            return
+
+
+class RunningLoop(SharedExtension):
+    """The send loop in a green thread of the container; the entrypoint and the dependency share it."""
+
+    notifier: Notifier
+
+    def setup(self) -> None:
+        """Wire everything; nothing is contacted yet."""
+        self.notifier = bootstrap(load(NotifierSettings))
+
+    def start(self) -> None:
+        """Start to deliver, whether the broker is there or not."""
+        self.container.spawn_managed_thread(self.notifier.loop.run, identifier="send_loop")
+        log.info("The notifier runs.", action="notifier_started")
+
+    def stop(self) -> None:
+        """Finish the mail under way. Nameko calls this after the entrypoints have stopped."""
+        if not self.notifier.loop.wait_ended(STOP_SECONDS):
+            log.warning("The mail under way was not finished; it is sent again later.", action="mail_abandoned")
+        self.notifier.database.close()
+        log.info("The notifier has stopped.", action="notifier_stopped")
+
+
+class SendLoopProvider(DependencyProvider):
+    """Gives the service the loop."""
+
+    running = RunningLoop()
+
+    def get_dependency(self, worker_ctx: Any) -> SendLoop:  # noqa: ARG002 -- nameko's signature
+        """The loop, to be woken."""
+        return self.running.notifier.loop
 
 
 class WakeUp(EventHandler):
     """One event wakes one notifier of those that run. The queue is bounded; its oldest go first."""
 
     queue_consumer = PatientQueueConsumer()
+    running = RunningLoop()
 
     def __init__(self, source_service: str, event_type: str, **kwargs: Any) -> None:
         super().__init__(source_service, event_type, handler_type=SERVICE_POOL, **kwargs)
@@ -63,6 +120,11 @@ class WakeUp(EventHandler):
         """Build the queue's declaration."""
         super().setup()
         self.queue.max_length = MAX_WAITING_EVENTS
+
+    def stop(self) -> None:
+        """The first that Nameko calls on SIGTERM: begin no more mail, hear no more events."""
+        self.running.notifier.loop.wind_down()
+        super().stop()
 
 
 wake_up_on = WakeUp.decorator
