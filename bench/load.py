@@ -17,7 +17,7 @@ from bench.wire import Connection, Refused
 
 TAIL_JOBS = 16
 """The newest jobs, whose end is taken as the end of all until the check has proven it."""
-TAIL_POLL_SECONDS = 0.01
+TAIL_POLL_SECONDS = 0.05
 PROGRESS_SECONDS = 0.5
 JOB_TIMEOUT_SECONDS = 120.0
 ACCEPTED = 202
