@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from gateway.settings import GatewaySettings
 from local_stack import ports, servers
 from local_stack.problems import StackProblem
 from local_stack.process import Process, Program, how_it_ended, last_lines
+from local_stack.state import StackState
 
 START_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -76,7 +78,7 @@ class Coatcheck:
             succeeded="succeeded",
             ended=("succeeded", "failed", "cancelled"),
         )
-        _await_answer(target, "/readyz", (self._stack,), progress)
+        _await((self._stack,), lambda: StackState.read(folder).ready, "the stack starts", progress)
         return target
 
     def stop(self) -> None:
@@ -128,7 +130,7 @@ class Pipeline:
         target = Target(
             host=ports.LOOPBACK, port=port, jobs_path="/jobs", succeeded="SUCCESS", ended=("SUCCESS", "FAILURE")
         )
-        _await_answer(target, "/jobs/none", tuple(processes), progress)
+        _await(tuple(processes), lambda: _answers(target, "/jobs/none"), "front and worker start", progress)
         return target
 
     def stop(self) -> None:
@@ -152,25 +154,24 @@ class Pipeline:
         return Program(name="gunicorn", command=command, environment=environment)
 
 
-def _await_answer(target: Target, path: str, processes: tuple[Process, ...], progress: Progress) -> None:
-    """Wait until *path* answers 200. Raises `StackProblem` if a process ends or time is up."""
+def _answers(target: Target, path: str) -> bool:
+    """Whether *path* is answered with 200 at this moment."""
+    with Connection(target.host, target.port) as connection:
+        try:
+            return connection.request("GET", path)[0] == OK
+        except (OSError, EOFError, Refused):
+            return False
+
+
+def _await(processes: tuple[Process, ...], ready: Callable[[], bool], what: str, progress: Progress) -> None:
+    """Wait for *ready*. Raises `StackProblem` if a process ends or time is up."""
     deadline = time.monotonic() + START_SECONDS
-    answer = "nothing"
-    while time.monotonic() < deadline:
+    while not ready():
         for process in processes:
             if (code := process.exit_code()) is not None:
-                raise StackProblem(
-                    f"{process.program.name} {how_it_ended(code)}:\n{last_lines(process.log, LAST_LINES)}"
-                )
-        with Connection(target.host, target.port) as connection:
-            try:
-                status, body = connection.request("GET", path)
-            except (OSError, EOFError, Refused) as error:
-                answer = str(error)
-            else:
-                if status == OK:
-                    return
-                answer = f"{status} {body[:300].decode(errors='replace')}"
-        progress.say(f"waits for {path}")
+                words = last_lines(process.log, LAST_LINES)
+                raise StackProblem(f"{process.program.name} {how_it_ended(code)}:\n{words}")
+        if time.monotonic() > deadline:
+            raise StackProblem(f"Waited {START_SECONDS:g} s: {what}; see the logs.")
+        progress.say(what)
         time.sleep(POLL_SECONDS)
-    raise StackProblem(f"{path} did not answer 200 within {START_SECONDS:g} s; last: {answer}")
