@@ -1,5 +1,7 @@
 """The Nameko service: ``nameko run --config results_service/notifier/config.yaml results_service.notifier.service``."""
 
+import logging
+
 from contracts import logs
 from contracts.settings import load
 from contracts.topology import NOTIFICATION_DUE, RESULTS_SERVICE
@@ -8,6 +10,7 @@ from results_service.notifier.wakeup import SendLoopProvider, wake_up_on
 
 _settings = load(NotifierSettings)
 logs.configure(level=_settings.log_level, fmt=_settings.log_format, service="notifier")
+logging.getLogger("kombu.mixins").setLevel(logging.ERROR)  # an outage of the broker is logged once, by us
 
 
 class NotifierService:

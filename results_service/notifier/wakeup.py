@@ -1,8 +1,9 @@
 """The send loop as part of a Nameko container, and the entrypoint that wakes it."""
 
+import contextlib
 from typing import Any
 
-from eventlet import Timeout
+from eventlet import Timeout, spawn
 from eventlet.greenthread import GreenThread
 from eventlet.support.greenlets import GreenletExit
 from nameko.events import SERVICE_POOL, EventHandler
@@ -45,34 +46,22 @@ class PatientQueueConsumer(QueueConsumer):
         super().on_consume_ready(connection, channel, consumers, **kwargs)
 
     def unregister_provider(self, provider: EventHandler) -> None:
-        """Stop consuming. Without a connection nothing is left to cancel, so that is not waited for."""
-        with Timeout(GOODBYE_SECONDS, False):  # noqa: FBT003 -- eventlet's way to say "do not raise"
-            super().unregister_provider(provider)
-            return
-        self._providers.discard(provider)
-        self._last_provider_unregistered.send()
-        self._end_thread()
-
-    def stop(self) -> None:
-        """End the consumer's thread, also one that has never found the broker."""
+        """Stop consuming at once: a wake-up that is lost costs nothing, and nothing waits for the broker."""
         if not self._consumers_ready.ready():
             self._consumers_ready.send_exception(QueueConsumerStopped())
-            self._end_thread()
-        try:
-            super().stop()
-        except GreenletExit:
-            return
-
-    def _end_thread(self) -> None:
-        """Nameko's own way raises in the thread, which the container takes for a crash."""
+        self._providers.discard(provider)
+        self._last_provider_unregistered.send()
         if self._gt is not None:
-            self._gt.kill()
+            spawn(self._gt.kill)
+
+    def stop(self) -> None:
+        """Wait until the connection is closed, but not for ever."""
+        with Timeout(GOODBYE_SECONDS, False), contextlib.suppress(GreenletExit):  # noqa: FBT003 -- do not raise
+            super().stop()
 
     def _handle_thread_exited(self, gt: GreenThread) -> None:
-        try:
+        with contextlib.suppress(GreenletExit):
             super()._handle_thread_exited(gt)
-        except GreenletExit:
-            return
 
 
 class RunningLoop(SharedExtension):

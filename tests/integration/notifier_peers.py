@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -232,6 +233,23 @@ class NotifierProcess:
         """Whatever it takes."""
         self.process.kill()
         self.process.wait(10)
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """For a server: a certificate that nobody has signed, kept in *folder*."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(  # noqa: S603 -- a certificate for this test
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def job_with_mail(to: str, *, on: str = "succeeded", due: bool = True, **fields: Any) -> dict[str, Any]:

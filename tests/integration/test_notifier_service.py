@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from notifier_peers import Cable, MailServer, NotifierProcess, eventually, job_with_mail
+from notifier_peers import Cable, MailServer, NotifierProcess, eventually, job_with_mail, self_signed
 from pymongo.uri_parser import parse_uri
 
 from contracts import topology
@@ -155,6 +155,17 @@ def test_each_recipient_gets_its_outcome(start: Start, database: Database, mail_
     wait_for(database, jobs["none"], "failed")
     assert entry_of(database, jobs["later"])["tries"] == 2
     assert sorted(mail_server.recipients) == ["dropped@b.example", "fine@b.example", "later@b.example"]
+
+
+def test_starttls_under_eventlet(start: Start, database: Database, tmp_path: Path):
+    """The patched process speaks STARTTLS, over one connection for several mails."""
+    jobs = [job_with_mail("ada@b.example") for _ in range(3)]
+    database.jobs.insert_many(jobs)
+    with MailServer(tls_context=self_signed(tmp_path), require_starttls=True).running() as server:
+        start(SMTP_URI=server.uri)
+        for job in jobs:
+            wait_for(database, job, "sent")
+        assert server.recipients == ["ada@b.example"] * 3
 
 
 def test_every_try_used_is_failed(start: Start, database: Database, mail_server: MailServer):

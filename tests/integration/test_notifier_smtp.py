@@ -1,14 +1,12 @@
 """The sender against a real SMTP server."""
 
 import contextlib
-import ssl
-import subprocess
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from notifier_peers import MailServer
+from notifier_peers import MailServer, self_signed
 
 from contracts.clock import SystemClock
 from results_service.notifier.smtp import Refused, RefusedForNow, ServerAway, SmtpSender
@@ -105,26 +103,9 @@ def test_addresses_beyond_ascii(mail_server: MailServer):
     assert mail_server.recipients == ["jürgen@b.example"]
 
 
-@pytest.fixture
-def tls_context(tmp_path: Path) -> ssl.SSLContext:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(  # noqa: S603 -- a certificate for this test
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-def test_starttls_is_used_where_offered(tls_context: ssl.SSLContext):
+def test_starttls_is_used_where_offered(tmp_path: Path):
     """A server that demands STARTTLS gets it, with a self-signed certificate only where none was required."""
-    with MailServer(tls_context=tls_context, require_starttls=True).running() as server:
+    with MailServer(tls_context=self_signed(tmp_path), require_starttls=True).running() as server:
         sender = sender_for(server.uri)
         send(sender, "a@b.example")
         sender.close()
