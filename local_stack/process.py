@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ KEPT_LOG_BYTES = 10 * 1024 * 1024
 """A log that is larger is set aside as ``.1``, over the one before."""
 KILL_SECONDS = 2.0
 """How long the kernel may take to bury a killed group."""
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,11 +97,21 @@ class Process:
     def bury(self, family: list[psutil.Process]) -> None:
         """Kill the group and what else is left of *family*, and wait for the end."""
         self.kill()
-        self.wait(KILL_SECONDS)
         for left in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 left.kill()  # psutil has checked that the pid is still the same process
-        psutil.wait_procs(family, timeout=KILL_SECONDS)
+        deadline = time.monotonic() + KILL_SECONDS
+        self.wait(KILL_SECONDS)
+        while any(map(_runs, family)) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it still does anything; what nobody has reaped yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def rotate(log: Path, limit: int = 0) -> None:

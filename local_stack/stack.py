@@ -26,7 +26,7 @@ START_SECONDS = 60.0
 """How long one part may take to come up."""
 START_DEATHS = 3
 """A part that ends by itself so often while it comes up is given up."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 HTTP_SECONDS = 3.0
 AMQP_PORT = 5672
 HOUSEKEEPING_SECONDS = 30.0
@@ -44,6 +44,7 @@ class Stack:
         self.state = StackState(url=self.url, supervisor=os.getpid())
         self._screen = screen
         self._keepers: dict[str, Keeper] = {}
+        self._http = httpx.Client(base_url=self.url, timeout=HTTP_SECONDS)
 
     async def start(self) -> None:
         """Start everything, and come back when work can be submitted. Raises `StackProblem`."""
@@ -65,7 +66,7 @@ class Stack:
             await asyncio.gather(*(self._stop(self._keepers[name]) for name in names if name in self._keepers))
 
     def kill(self) -> None:
-        """End everything at once."""
+        """End everything at once; blocks until that is done."""
         for keeper in self._keepers.values():
             keeper.kill()
 
@@ -151,14 +152,14 @@ class Stack:
 
     async def _start_gateway(self, program: Program) -> None:
         async with self._screen.step("Gateway"):
-            await self._until(partial(_answers, f"{self.url}/healthz"), self._start(program))
+            await self._until(partial(self._answers, "/healthz"), self._start(program))
 
     async def _start_service(self, program: Program) -> None:
         keeper = self._start(program)
         titles: dict[str, tuple[str, Callable[[], bool]]] = {
-            "results": ("Results service", partial(_answers, f"{self.url}/readyz")),
+            "results": ("Results service", partial(self._answers, "/readyz")),
             "notifier": ("Notifier", partial(_connected, keeper, urlsplit(self.state.amqp_uri).port or AMQP_PORT)),
-            "compute": ("Compute service", partial(_serving, f"{self.url}/api/v1/tasks")),
+            "compute": ("Compute service", self._serving),
         }
         title, condition = titles[program.name]
         async with self._screen.step(title):
@@ -175,6 +176,20 @@ class Stack:
         running = {name: keeper.process for name, keeper in self._keepers.items()}
         self.state.processes = {name: process.pid for name, process in running.items() if process is not None}
         self.state.write(self.settings.local_dir)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return self._http.get(path).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _serving(self) -> bool:
+        """Whether a live worker serves tasks; a worker announces all of its tasks at once."""
+        try:
+            answer = self._http.get("/api/v1/tasks")
+            return answer.status_code == httpx.codes.OK and any(task["serving"] for task in answer.json()["tasks"])
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
 
     async def _stop(self, keeper: Keeper) -> None:
         async with self._screen.step(f"stopping {keeper.program.name}"):
@@ -202,22 +217,6 @@ async def _together(*parts: Coroutine[Any, Any, None]) -> None:
                 group.create_task(part)
     except* StackProblem as problems:
         raise problems.exceptions[0] from None
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=HTTP_SECONDS).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
-
-
-def _serving(url: str) -> bool:
-    """Whether a live worker serves tasks; a worker announces all of its tasks at once."""
-    try:
-        answer = httpx.get(url, timeout=HTTP_SECONDS)
-        return answer.status_code == httpx.codes.OK and any(task["serving"] for task in answer.json()["tasks"])
-    except (httpx.HTTPError, ValueError, KeyError):
-        return False
 
 
 def _connected(keeper: Keeper, port: int) -> bool:
