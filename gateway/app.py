@@ -41,7 +41,7 @@ def create_app(settings: GatewaySettings | None = None, ledger: Ledger | None = 
         catalogue = _catalogue(rpc_ledger, settings)
         catalogue.start()
         rpc_ledger.start(on_catalogue_changed=catalogue.changed)
-        closers += [catalogue.close, rpc_ledger.close]
+        closers += [rpc_ledger.close, catalogue.close]
         ledger = rpc_ledger
     else:
         catalogue = _catalogue(ledger, settings)

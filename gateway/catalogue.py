@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contracts.catalogue import CatalogueEntry
 from contracts.clock import Clock
-from contracts.errors import NotFound, Unavailable
+from contracts.errors import CoatcheckError, NotFound, Unavailable
 from contracts.logs import logger
 from contracts.messages import Catalogue
 from gateway.validation import ParamsValidator
@@ -37,7 +37,7 @@ class Offers:
 class TaskCatalogue:
     """The newest catalogue that could be read; an old one serves while the results service is away.
 
-    *fetch* reads it and raises `Unavailable` when it cannot.
+    *fetch* reads it and raises a `CoatcheckError`, or `ValueError` for what it does not understand.
     """
 
     def __init__(self, fetch: Callable[[], Catalogue], *, clock: Clock, refresh_seconds: float) -> None:
@@ -45,7 +45,8 @@ class TaskCatalogue:
         self._clock = clock
         self._refresh_seconds = refresh_seconds
         self._offers: Offers | None = None
-        self._trouble: Unavailable | None = None
+        self._trouble: str | None = None
+        """Why the last reading failed."""
         self._asked_at = float("-inf")
         self._reading = threading.Lock()
         self._wake = threading.Event()
@@ -71,7 +72,7 @@ class TaskCatalogue:
         if self._offers is None:
             self._ask()
         if self._offers is None:
-            raise self._trouble or Unavailable("The catalogue has not been read yet.")
+            raise Unavailable(self._trouble)
         return self._offers
 
     def task(self, name: str) -> Offer:
@@ -85,7 +86,7 @@ class TaskCatalogue:
             offer = self.offers().by_name.get(name)
         if offer is None:
             if self._trouble is not None:
-                raise self._trouble
+                raise Unavailable(self._trouble)
             raise NotFound(f"There is no task named {name[:64]!r}.")
         return offer
 
@@ -99,10 +100,10 @@ class TaskCatalogue:
     def _read(self) -> bool:
         try:
             catalogue = self._fetch()
-        except Unavailable as error:
+        except (CoatcheckError, ValueError) as error:
             if self._trouble is None:
                 log.warning("The catalogue cannot be read.", action="catalogue_unread", why=str(error))
-            self._trouble = error
+            self._trouble = str(error)
         else:
             self._trouble = None
             self._take(catalogue)

@@ -33,7 +33,7 @@ KEY = {
     "type": "string",
     "minLength": 1,
     "maxLength": 257,
-    "pattern": "^[\\x21-\\x7e]+$",
+    "pattern": '^("[\\x21\\x23-\\x7e]+"|[\\x21\\x23-\\x7e][\\x21-\\x7e]*)$',
     "description": "Any text of your own, bare or in double quotes. Repeating a submission with the same key returns the same job.",
 }
 TICKET_HEADERS = {

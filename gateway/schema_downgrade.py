@@ -118,8 +118,7 @@ class Downgrade:
         found["x-anyOf"] = converted
 
     def _define(self, reference: str) -> str:
-        name = self._prefix + re.sub(r"[^A-Za-z0-9_.-]", "_", reference.rpartition("/")[2].lstrip("#"))
-        name = name or "Root"
+        name = self._prefix + re.sub(r"[^A-Za-z0-9_.-]", "_", reference.lstrip("#").rpartition("/")[2] or "Root")
         if name not in self._definitions:
             self._definitions[name] = {}  # a schema may refer to itself
             self._definitions[name] = self.convert(self._resolve(reference))

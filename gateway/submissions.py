@@ -34,7 +34,7 @@ MAX_TAGS = 16
 WORST_GROWTH = 6
 """How much longer a JSON text can get when it is written anew: ``é`` becomes ``\\u00e9``."""
 PARAMS = "/params"
-_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21-\x7e]{1,255})')
+_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|((?!")[\x21-\x7e]{1,255})')
 
 
 def _email(text: str) -> str:

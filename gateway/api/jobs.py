@@ -33,7 +33,7 @@ def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Resp
     ticket = services.ledger.register(job)
     if ticket.due:
         services.ledger.ring(job.pool)
-    log.info("A job was accepted.", action="job_accepted", pid=ticket.pid, task=job.task, replayed=ticket.replayed)
+    log.debug("A job was accepted.", action="job_accepted", pid=ticket.pid, task=job.task, replayed=ticket.replayed)
     links = services.links.job(ticket.pid)
     body = {
         "pid": ticket.pid,
@@ -45,7 +45,7 @@ def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Resp
     headers = {"Location": links["self"]}
     if ticket.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return answer(body, HTTPStatus.ACCEPTED, **headers)
+    return answer(body, HTTPStatus.ACCEPTED, headers)
 
 
 class Jobs(Resource):
@@ -103,7 +103,7 @@ class JobResult(Resource):
             raise JobFailed(members={"pid": pid, "error": job.get("error")})
         if status is JobStatus.CANCELLED:
             raise JobCancelled(members={"pid": pid, "error": job.get("error")})
-        return answer(job, HTTPStatus.ACCEPTED, Retry_After=LOOK_AGAIN_SECONDS)
+        return answer(job, HTTPStatus.ACCEPTED, {"Retry-After": LOOK_AGAIN_SECONDS})
 
 
 class JobCancellation(Resource):
@@ -121,7 +121,7 @@ class JobCancellation(Resource):
             "message": CANCELLING,
             "links": links,
         }
-        return answer(body, HTTPStatus.ACCEPTED, Location=links["self"])
+        return answer(body, HTTPStatus.ACCEPTED, {"Location": links["self"]})
 
 
 def find(services: Services, pid: str) -> dict[str, Any]:

@@ -1,17 +1,24 @@
 """What all JSON resources share: how they get their services, and how they read and answer."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import flask_restx
 from flask import Response, request
+from werkzeug.datastructures import Headers
 
 from contracts import codec
 from contracts.errors import NotAcceptable, TooLarge, UnsupportedMediaType
 from gateway.services import Services
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
 JSON = "application/json"
 NO_STORE = "no-store"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Resource(flask_restx.Resource):
@@ -45,14 +52,20 @@ def ensure_json_is_acceptable() -> None:
     accept = request.environ.get("HTTP_ACCEPT")
     if accept in {None, "", "*/*", JSON}:
         return
-    if request.accept_mimetypes and not request.accept_mimetypes.quality(JSON):
+    if "/" in accept and not request.accept_mimetypes.quality(JSON):
         raise NotAcceptable("The answer is JSON, which the Accept header excludes.")
 
 
-def answer(value: Any, status: int = HTTPStatus.OK, **headers: str) -> Response:
-    """A JSON answer about jobs: nobody on the way may keep it. Underscores in header names become dashes."""
-    response = Response(codec.dumps(value), status=status, content_type=JSON)
-    response.headers["Cache-Control"] = NO_STORE
-    for name, header in headers.items():
-        response.headers[name.replace("_", "-")] = header
-    return response
+class Answer(Response):
+    """A response whose headers are complete: spares what Werkzeug would do to make them so."""
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002 -- Werkzeug's signature
+        """The headers as they are."""
+        return self.headers
+
+
+def answer(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] = NO_HEADERS) -> Response:
+    """A JSON answer about jobs: nobody on the way may keep it."""
+    body = codec.dumps(value)
+    complete = {"Content-Type": JSON, "Content-Length": str(len(body)), "Cache-Control": NO_STORE, **headers}
+    return Answer(body, status=status, headers=complete)
