@@ -10,7 +10,7 @@ from bson import DBRef
 
 MAX_ROWS = 40
 """Members of a result shown one by one."""
-MAX_TEXT_LENGTH = 4_000
+MAX_TEXT_LENGTH = 8_000
 """Characters of one value."""
 MAX_TOTAL_LENGTH = 20_000
 """Characters of all values of one table."""
@@ -63,7 +63,14 @@ def bounded(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
 
 def as_text(value: Any) -> str:
     """A JSON value for a person: text as it is, what is short as JSON, the rest as an indented outline."""
-    return bounded("\n".join(_outline(_stored_form(value)))).rstrip()
+    lines: list[str] = []
+    left = MAX_TEXT_LENGTH + 1
+    for line in _outline(_stored_form(value)):
+        lines.append(line)
+        left -= len(line) + 1
+        if left < 0:
+            break  # `bounded` says that something is missing
+    return bounded("\n".join(lines)).rstrip()
 
 
 def _outline(value: Any) -> Iterator[str]:
