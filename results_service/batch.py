@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from nameko.exceptions import ContainerBeingKilled
@@ -57,23 +58,16 @@ class Waiting:
 class BatchServer(SharedExtension):
     """The connection that the batch entrypoints of one service share."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.settings = load(ResultsSettings)
-        self.lanes: list[Batch] = []
-        self.client: BrokerClient
+    @cached_property
+    def settings(self) -> ResultsSettings:
+        """Read once per service."""
+        return load(ResultsSettings)
 
-    def register(self, lane: "Batch") -> None:
-        """Take *lane* into the connection; called while the service is being set up."""
-        self.lanes.append(lane)
-
-    def setup(self) -> None:
-        """Nameko: everything is bound, nothing runs yet."""
-        self.client = BrokerClient(
-            self.settings.amqp_uri.get_secret_value(),
-            name="results",
-            heartbeat=self.settings.heartbeat,
-            subscriptions=tuple(lane.subscription for lane in self.lanes),
+    @cached_property
+    def client(self) -> BrokerClient:
+        """The connection; the lanes subscribe while the service is being set up."""
+        return BrokerClient(
+            self.settings.amqp_uri.get_secret_value(), name="results", heartbeat=self.settings.heartbeat
         )
 
     def open(self) -> None:
@@ -106,7 +100,7 @@ class Batch(Entrypoint):
             bindings=((topology.RPC_EXCHANGE, key),),
             prefetch=2 * self.server.settings.batch_size,
         )
-        self.server.register(self)
+        self.server.client.subscribe(self.subscription)
 
     def start(self) -> None:
         """Nameko: serve from now on."""

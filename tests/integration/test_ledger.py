@@ -170,7 +170,7 @@ def bench(fresh_database: str) -> Iterator[Bench]:
 
 
 def test_a_job_lives_from_register_to_result(bench: Bench) -> None:
-    """register → claim → finish leaves one succeeded job with its result and one recorded attempt."""
+    """Register → claim → finish leaves one succeeded job with its result and one recorded attempt."""
     pid = bench.register()
     assert bench.job(pid)["queue_position"] == 1
     (grant,) = bench.claim()
