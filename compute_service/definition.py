@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from compute_service.exceptions import TaskDefinitionError
 from compute_service.job import Job
@@ -158,7 +159,9 @@ class _Reader:
 
     def schema(self, what: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
-            schema = closed(build())
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", PydanticJsonSchemaWarning)  # a default that is no JSON
+                schema = closed(build())
             codec.dumps(schema)
         except Exception as error:  # noqa: BLE001 -- see params
             self._fail(f"its {what} have no JSON Schema: {_first_line(error)}")

@@ -18,6 +18,7 @@ log = logger(__name__)
 
 PR_SET_CHILD_SUBREAPER = 36
 GUARDIAN_END_SECONDS = 3.0
+ORPHANS_SECONDS = 0.5
 FIRST_POLL_SECONDS = 0.001
 LAST_POLL_SECONDS = 0.05
 
@@ -30,19 +31,27 @@ def ended(process_id: int) -> bool:
 class ProcessGroups:
     """Starts and watches the guardian, tells it every group, ends groups whole.
 
-    From `start` on the service adopts what the descendants of a dead child become, so `end_orphans`
-    finds processes that left their group and lost their parent.
+    From `start` on this process adopts what the descendants of a dead child become, so `end_orphans`
+    finds processes that left their group and lost their parent. So whatever else becomes a child of
+    this process after `start` is taken for such an orphan.
     """
 
     def __init__(self) -> None:
         self._groups: set[int] = set()
+        self._not_ours: frozenset[int] = frozenset()
         self._lock = threading.RLock()
         self._guardian: subprocess.Popen[bytes] | None = None
+
+    @property
+    def guardian_id(self) -> int | None:
+        """Process id of the guardian."""
+        return None if self._guardian is None else self._guardian.pid
 
     def start(self) -> None:
         """Become the reaper of orphans and start the guardian."""
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         with self._lock:
+            self._not_ours = frozenset(procfs.children(os.getpid()))
             self._start_guardian()
 
     def spawn(self, command: list[str], *, pass_fd: int, environ: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -84,16 +93,22 @@ class ProcessGroups:
 
     def end_orphans(self) -> None:
         """Kill and reap every process that this service has inherited from a dead child."""
+        deadline = time.monotonic() + ORPHANS_SECONDS
+        while self._kill_orphans() and time.monotonic() < deadline:
+            time.sleep(FIRST_POLL_SECONDS)
+
+    def _kill_orphans(self) -> bool:
+        """One round; whether there may be more: what they had started is inherited when they are gone."""
         with self._lock:
-            own = self._groups | ({self._guardian.pid} if self._guardian is not None else set())
-            for orphan in procfs.children(os.getpid()):
-                if orphan in own:
-                    continue
+            known = self._not_ours | self._groups | ({self._guardian.pid} if self._guardian is not None else set())
+            orphans = [child for child in procfs.children(os.getpid()) if child not in known]
+            for orphan in orphans:
                 for process_id in (*procfs.descendants(orphan), orphan):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process_id, signal.SIGKILL)
                 with contextlib.suppress(ChildProcessError):
                     os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG)
+        return bool(orphans)
 
     def check_guardian(self) -> None:
         """Start another guardian if this one is gone."""

@@ -67,7 +67,10 @@ def invalid_params(error: ValidationError | InvalidParams, params: Mapping[str, 
         ]
     else:
         errors = [
-            {"pointer": pointer(fault["loc"], params), "detail": clean(fault["msg"], MAX_ERROR_MESSAGE)}
+            {
+                "pointer": pointer(fault["loc"], params, missing=fault["type"] == "missing"),
+                "detail": clean(fault["msg"], MAX_ERROR_MESSAGE),
+            }
             for fault in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
         ]
     first = errors[0]
@@ -75,11 +78,11 @@ def invalid_params(error: ValidationError | InvalidParams, params: Mapping[str, 
     return failed(ErrorKind.INVALID_PARAMS, f"{where}: {first['detail']}", errors=errors)
 
 
-def pointer(location: Sequence[int | str], document: Any) -> str:
+def pointer(location: Sequence[int | str], document: Any, *, missing: bool = False) -> str:
     """The RFC 6901 pointer of pydantic's *location* in *document*.
 
     pydantic also names the branches of unions and the validators on the way; what the document does
-    not have is left out, but for the last token, which may be a member that is missing.
+    not have is left out, but for the last token where the fault is that it is *missing*.
     """
     tokens: list[str] = []
     here = document
@@ -88,7 +91,7 @@ def pointer(location: Sequence[int | str], document: Any) -> str:
         in_list = isinstance(here, list) and isinstance(token, int) and token < len(here)
         if in_dict or in_list:
             here = here[token]
-        elif not (isinstance(here, dict) and position == len(location) - 1):
+        elif not (missing and position == len(location) - 1):
             continue
         tokens.append(escape(str(token)))
     return clean("".join(f"/{token}" for token in tokens), MAX_ERROR_MESSAGE)

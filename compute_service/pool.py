@@ -115,6 +115,7 @@ class Pool(Generic[Bell]):
         self._connections = 0
         self._reconnected = threading.Condition(self.lock)
         self._look_again_at: float | None = None
+        self._drain_until: float | None = None
         self._give_up_at: float | None = None
         self._failure: BaseException | None = None
         self._failed = threading.Event()
@@ -158,16 +159,25 @@ class Pool(Generic[Bell]):
             pass
         return self._failure
 
-    def drain(self) -> None:
-        """Take no more work, finish what ends in time, hand back the rest, end the children."""
-        log.info("The worker drains.", action="worker_drains", running=len(self.roster))
+    def begin_drain(self) -> None:
+        """Take no more work from now on, which is when the drain time begins. Does not wait."""
         with self.lock:
+            if self._drain_until is not None:
+                return
             self.draining = True
+            self._drain_until = time.monotonic() + self._settings.drain_seconds
             todo = self._claims.close()
             self.beat_wanted.notify_all()
+            running = len(self.roster)
         self._do(todo)
+        log.info("The worker drains.", action="worker_drains", running=running)
+
+    def drain(self) -> None:
+        """Take no more work, finish what ends in time, hand back the rest, end the children."""
+        self.begin_drain()
         with self.lock:
-            self._quiet.wait_for(lambda: not self.roster, self._settings.drain_seconds)
+            left = (self._drain_until or 0.0) - time.monotonic()
+            self._quiet.wait_for(lambda: not self.roster, max(left, 0.0))
             self._give_up_at = time.monotonic() + self._settings.hand_back_seconds
             running = list(self.roster)
         for entry in running:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nameko.extensions import DependencyProvider
+from nameko.extensions import DependencyProvider, Entrypoint
 from nameko.rpc import rpc
 
 from compute_service.settings import ComputeSettings
@@ -48,6 +48,20 @@ class WorkerProvider(DependencyProvider):
             raise failure
 
 
+class DrainsFirst(Entrypoint):
+    """Begins the drain together with the container's stop.
+
+    Nameko stops dependencies only when its consumers have gone, seconds later; until then a worker
+    would go on taking jobs.
+    """
+
+    def stop(self) -> None:
+        """Called for all entrypoints at once, before anything else stops."""
+        for dependency in self.container.dependencies:
+            if isinstance(dependency, WorkerProvider):
+                dependency.worker.begin_drain()
+
+
 class ComputeService:
     """Runs tasks."""
 
@@ -56,6 +70,7 @@ class ComputeService:
     worker: Worker = WorkerProvider()  # Nameko puts the dependency where the provider stands
 
     @rpc
+    @DrainsFirst.decorator
     def describe(self) -> dict[str, Any]:
         """Who answers, and what it runs at this moment."""
         return self.worker.describe()

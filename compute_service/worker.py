@@ -91,6 +91,10 @@ class Worker:
             tasks=[task.name for task in self.pool.tasks],
         )
 
+    def begin_drain(self) -> None:
+        """Take no more work; returns at once."""
+        self.pool.begin_drain()
+
     def drain(self) -> None:
         """Finish or hand back what runs, end every process, say goodbye."""
         self.pool.drain()

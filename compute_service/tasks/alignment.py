@@ -17,7 +17,7 @@ MAX_SEQUENCES = 25
 MAX_LETTERS = 10_000
 MAX_FASTA_CHARACTERS = 200_000
 MAX_NAME = 64
-TEXT_BYTES = MAX_JSON_BYTES - 16 * 1024
+PAIRS_BYTES = MAX_JSON_BYTES - 16 * 1024
 """What all pairs may take in the result; alignment texts are left out above it."""
 
 MATRICES = {"blosum62": "BLOSUM62", "dna": "NUC.4.4"}
@@ -101,17 +101,10 @@ def align_sequences(  # noqa: PLR0913, PLR0917 -- the form a user fills in
     """Aligns every sequence with every other one: scores, identities and the alignment as text."""
     aligner = _aligner(mode, scoring, open_gap_score, extend_gap_score)
     named = _named(sequences, fasta, set(aligner.substitution_matrix.alphabet), scoring)
-    pairs, truncated = [], False
-    used = len(codec.dumps(named))
     couples = list(combinations(named.items(), 2))
-    for first, second in job.track(couples, stage="aligning", message=f"{len(couples)} pairs"):
-        pair = _align(aligner, first, second)
-        size = len(codec.dumps(_members(pair)))
-        if used + size > TEXT_BYTES:
-            pair, truncated = _without_text(pair), True
-            size = len(codec.dumps(_members(pair)))
-        used += size
-        pairs.append(pair)
+    message = f"{len(couples)} pairs"
+    pairs = [_align(aligner, first, second) for first, second in job.track(couples, stage="aligning", message=message)]
+    pairs, truncated = _within(PAIRS_BYTES, pairs)
     return Alignments(
         mode=mode,
         scoring=scoring,
@@ -182,8 +175,15 @@ def _members(pair: Pair) -> dict[str, Any]:
     return {name: getattr(pair, name) for name in Pair.__dataclass_fields__}
 
 
-def _without_text(pair: Pair) -> Pair:
-    return Pair(**{**_members(pair), "alignment": None})
+def _within(size: int, pairs: list[Pair]) -> tuple[list[Pair], bool]:
+    """*pairs* with as many alignment texts, from the first on, as fit into *size* bytes of JSON; whether some did not."""
+    bare = [Pair(**{**_members(pair), "alignment": None}) for pair in pairs]
+    left = size - sum(len(codec.dumps(_members(pair))) for pair in bare)
+    kept = []
+    for pair, without in zip(pairs, bare, strict=True):
+        left -= len(codec.dumps(pair.alignment))
+        kept.append(pair if left >= 0 else without)
+    return kept, left < 0
 
 
 def _named(
