@@ -45,7 +45,7 @@ class Side(Protocol):
         """Start everything on fresh data below *folder*; comes back when a job could be submitted."""
 
     def stop(self) -> None:
-        """Stop everything; harmless when nothing runs."""
+        """End everything at once; harmless when nothing runs."""
 
 
 class Coatcheck:
@@ -68,7 +68,6 @@ class Coatcheck:
             name="local_stack",
             command=(sys.executable, "-m", "local_stack"),
             environment={**self._environment, "PORT": str(port), "LOCAL_DIR": str(folder)},
-            stop_seconds=20.0,
         )
         self._stack = Process(program, folder / "local_stack.out")
         target = Target(
@@ -82,9 +81,9 @@ class Coatcheck:
         return target
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C would."""
+        """Kill it: its data is thrown away."""
         if self._stack is not None:
-            self._stack.stop()
+            self._stack.bury(self._stack.family())
             self._stack = None
 
 
@@ -116,7 +115,12 @@ class Pipeline:
         logs.mkdir(parents=True)
         broker, database = servers.rabbitmq(folder / "rabbitmq"), servers.mongodb(folder / "mongodb")
         progress.say("RabbitMQ and MongoDB start")
-        self._running.enter_context(servers.running(broker, database, logs=logs))
+        running = [servers.Running(server, logs) for server in (broker, database)]
+        for server in running:
+            self._running.callback(server.kill)
+            server.start()
+        for server in running:
+            server.wait_ready()
         environment = {
             "BENCH_AMQP_URI": broker.uri(),
             "BENCH_MONGODB_URI": database.uri("pipeline") + "&w=majority&journal=true",
@@ -125,8 +129,9 @@ class Pipeline:
         programs = (self._worker(environment), self._front(environment, port))
         processes = []
         for program in programs:
-            processes.append(Process(program, logs / f"{program.name}.log"))
-            self._running.callback(processes[-1].stop)
+            process = Process(program, logs / f"{program.name}.log")
+            processes.append(process)
+            self._running.callback(lambda one=process: one.bury(one.family()))  # type: ignore[misc]
         target = Target(
             host=ports.LOOPBACK, port=port, jobs_path="/jobs", succeeded="SUCCESS", ended=("SUCCESS", "FAILURE")
         )
@@ -134,7 +139,7 @@ class Pipeline:
         return target
 
     def stop(self) -> None:
-        """Front first, servers last."""
+        """Kill it: its data is thrown away."""
         self._running.close()
 
     def _worker(self, environment: dict[str, str]) -> Program:
@@ -143,7 +148,7 @@ class Pipeline:
             *("--concurrency", str(self._slots), "--loglevel", "WARNING"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         )
-        return Program(name="celery", command=command, environment=environment, stop_seconds=10.0)
+        return Program(name="celery", command=command, environment=environment)
 
     def _front(self, environment: dict[str, str], port: int) -> Program:
         command = (
