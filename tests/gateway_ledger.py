@@ -185,11 +185,10 @@ class MemoryLedger:
 
 
 class Responder:
-    """Serves a `MemoryLedger` over RabbitMQ in Nameko's RPC format, and remembers doorbells."""
+    """Serves a `MemoryLedger` over RabbitMQ in Nameko's RPC format."""
 
     def __init__(self, uri: str, ledger: MemoryLedger) -> None:
         self.ledger = ledger
-        self.bells: list[str] = []
         models: dict[str, type[NewJob | GetJob | JobQuery | Order]] = {
             "ledger.register": NewJob,
             "ledger.get": GetJob,
@@ -200,6 +199,9 @@ class Responder:
         }
         self._models = models
         self.mute = False
+        """Take requests and never answer."""
+        self.silenced = 0
+        """Requests that got no answer."""
         requests = [
             Subscription(
                 on_message=self._serve(key),
@@ -226,6 +228,7 @@ class Responder:
         def serve(delivery: Delivery) -> None:
             self.broker.ack(delivery)
             if self.mute:
+                self.silenced += 1
                 return
             try:
                 kwargs = codec.loads(delivery.body)["kwargs"]
