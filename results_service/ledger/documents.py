@@ -151,6 +151,13 @@ def grant(document: dict[str, Any]) -> Grant:
     )
 
 
+def summary(document: dict[str, Any]) -> dict[str, Any]:
+    """The job as a list shows it: without its params and its result."""
+    shown = view(document)
+    del shown["params"], shown["result"]
+    return shown
+
+
 def view(document: dict[str, Any], queue_position: int | None = None) -> dict[str, Any]:
     """The job in the form of `contracts.job.Job`, ready for JSON.
 

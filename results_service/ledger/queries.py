@@ -42,7 +42,7 @@ class Queries:
         )
         page = found[: query.limit]
         return JobPage(
-            jobs=[documents.view(document) for document in page],
+            jobs=[documents.summary(document) for document in page],
             next_pid=page[-1]["_id"] if len(found) > query.limit else None,
         )
 
