@@ -86,7 +86,9 @@ class Downgrade:
 
     def _members(self, schema: Schema, found: Schema) -> None:
         if "properties" in schema:
-            found["properties"] = {name: self.convert(member) for name, member in schema["properties"].items()}
+            found["properties"] = {
+                name: _untitled(name, self.convert(member)) for name, member in schema["properties"].items()
+            }
         if "additionalProperties" in schema:
             others = schema["additionalProperties"]
             found["additionalProperties"] = others if isinstance(others, bool) else self.convert(others)
@@ -160,6 +162,13 @@ def _name(choice: Schema) -> str:
         return str(choice["$ref"]).rpartition("/")[2].rpartition(".")[2]
     words = [str(choice.get("title") or choice.get("type") or "any")]
     return " ".join([*words, f"({choice['format']})"] if "format" in choice else words)
+
+
+def _untitled(name: str, schema: Schema) -> Schema:
+    """*schema* without a title that only repeats its member's *name*, as pydantic writes them."""
+    if schema.get("title") == name.replace("_", " ").title():
+        del schema["title"]
+    return schema
 
 
 def _say(found: Schema, sentence: str) -> None:

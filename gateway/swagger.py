@@ -121,7 +121,7 @@ def build(entries: list[CatalogueEntry], *, base_path: str = "/", about: str = A
 def _task_form(entry: CatalogueEntry, definitions: dict[str, Schema]) -> Schema:
     params = Downgrade(entry.params_schema, f"{entry.name}.", definitions).convert(entry.params_schema)
     params.pop("title", None)
-    body = _body({"params": {**params, "example": entry.example}}, ["params"], {"params": entry.example})
+    body = _body({"params": params}, ["params"], {"params": entry.example})
     body["properties"]["max_attempts"] |= {"maximum": entry.max_attempts}
     body["properties"]["time_limit"] |= {"maximum": entry.time_limit}
     definitions[f"{entry.name}.Submission"] = body
@@ -167,6 +167,7 @@ def _definitions() -> dict[str, Schema]:
     definitions: dict[str, Schema] = {}
     schema = Job.model_json_schema()
     job = Downgrade(schema, "", definitions).convert(schema)
+    job["description"] = "A job: where it stands, and what came of it."
     job["properties"]["links"] = LINKS
     job["required"] = [*job["required"], "links"]
     summary = {**job, "properties": {n: s for n, s in job["properties"].items() if n not in {"params", "result"}}}
@@ -211,7 +212,7 @@ def _inlined(schema: Any, definitions: Schema) -> Any:
 
 
 def _untitled(schema: Any) -> Any:
-    """*schema* without the titles and class docstrings that pydantic writes for our own models."""
+    """*schema* without the titles that pydantic writes for our own models."""
     if isinstance(schema, list):
         return [_untitled(member) for member in schema]
     if not isinstance(schema, dict):

@@ -36,6 +36,10 @@ def convert(schema: dict[str, Any]):
             {"additionalProperties": True},
         ),
         ({"properties": {"anything": True}}, {"properties": {"anything": {}}}),
+        (
+            {"properties": {"a_b": {"title": "A B"}, "c": {"title": "Sea"}}},
+            {"properties": {"a_b": {}, "c": {"title": "Sea"}}},
+        ),
         ({"$schema": "x", "$comment": "y", "deprecated": True, "if": {}, "unevaluatedProperties": False}, {}),
     ],
 )
