@@ -39,6 +39,8 @@ class AttemptState:
     memory_poll_at: float = 0.0
     peak_memory_bytes: int | None = None
     killed: bool = False
+    progress: Progress | None = None
+    """The newest that left the child."""
 
     def wake_at(self) -> float:
         """When something has to be done even if the child is silent."""
@@ -57,6 +59,7 @@ def reported(attempt: AttemptState, worker_id: str, report: dict[str, Any]) -> F
     if attempt.ending is Ending.CANCELLED:
         outcome = Outcome.CANCELLED
     plain = outcome is Outcome.CANCELLED
+    unsent = report["progress"]
     return Finish(
         pid=grant.pid,
         fence=grant.fence,
@@ -66,9 +69,10 @@ def reported(attempt: AttemptState, worker_id: str, report: dict[str, Any]) -> F
         error=None if plain or report["error"] is None else JobError.model_validate(report["error"]),
         retriable=False if plain else report["retriable"],
         retry_after_seconds=None if plain else report["retry_after_seconds"],
-        progress=None if report["progress"] is None else Progress.model_validate(report["progress"]),
+        progress=attempt.progress if unsent is None else Progress.model_validate(unsent),
         cpu_seconds=report["cpu_seconds"],
         peak_memory_bytes=_highest(report["peak_memory_bytes"], attempt.peak_memory_bytes),
+        notify=grant.notify,
     )
 
 
@@ -92,15 +96,24 @@ def died(attempt: AttemptState, worker_id: str, exit_code: int | None, cpu_secon
         outcome=outcome,
         error=error,
         retriable=error is not None,
+        progress=attempt.progress,
         cpu_seconds=cpu_seconds,
         peak_memory_bytes=attempt.peak_memory_bytes,
+        notify=attempt.grant.notify,
     )
 
 
 def refused(finish: Finish, reason: str) -> Finish:
     """What to report instead when the ledger does not take *finish*."""
     error = JobError(kind=ErrorKind.INVALID_RESULT, message=f"The ledger did not take the result: {reason}")
-    return Finish(pid=finish.pid, fence=finish.fence, worker_id=finish.worker_id, outcome=Outcome.FAILED, error=error)
+    return Finish(
+        pid=finish.pid,
+        fence=finish.fence,
+        worker_id=finish.worker_id,
+        outcome=Outcome.FAILED,
+        error=error,
+        notify=finish.notify,
+    )
 
 
 def _limit_error(attempt: AttemptState) -> JobError:

@@ -66,6 +66,11 @@ class Claims(Generic[Bell]):
         """Whether `begin` has a claim to send."""
         return self._under_way is not None or (self._wanted and self._free > 0 and not self._closed)
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the claim under way may have been served before."""
+        return self._perhaps_sent
+
     def bell(self, bell: Bell) -> Todo[Bell]:
         """A bell has rung."""
         self._bells.append(bell)

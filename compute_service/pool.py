@@ -248,11 +248,12 @@ class Pool(Generic[Bell]):
                 while not (self.stopped or self._claims.due):
                     self._wait_for_claim()
                 claim = self._claims.begin()
+                repeated = self._claims.repeats
                 connections = self._connections
             if self.stopped or claim is None:
                 return
             try:
-                settled = self._ledger.settle(Settle(claim=claim))
+                settled = self._ledger.settle(Settle(claim=claim, repeated=repeated))
             except CoatcheckError as error:
                 with self.lock:
                     self._claims.failed(perhaps_sent=not isinstance(error, NotSent))
@@ -353,7 +354,13 @@ class Pool(Generic[Bell]):
         return following
 
     def _run(self, slot: RunsJobs, grant: Grant) -> Finish | None:
-        handed_back = Finish(pid=grant.pid, fence=grant.fence, worker_id=self.worker_id, outcome=Outcome.HANDED_BACK)
+        handed_back = Finish(
+            pid=grant.pid,
+            fence=grant.fence,
+            worker_id=self.worker_id,
+            outcome=Outcome.HANDED_BACK,
+            notify=grant.notify,
+        )
         if self.draining:
             return handed_back
         try:
@@ -378,6 +385,7 @@ class Pool(Generic[Bell]):
                     settle = settle.model_copy(update={"finish": refused(settle.finish, str(error))})
                 if self._give_up_at is not None and time.monotonic() > self._give_up_at:
                     break
+                settle = settle.model_copy(update={"repeated": True})
                 delay = self._back_off(delay, connections)
                 continue
             self._log_end(settle, settled)

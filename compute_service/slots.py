@@ -193,7 +193,8 @@ class Slot:
 
     def _pass_on(self, attempt: AttemptState, message: dict[str, Any]) -> None:
         if "progress" in message:
-            self._on_progress(attempt.grant, Progress.model_validate(message["progress"]))
+            attempt.progress = Progress.model_validate(message["progress"])
+            self._on_progress(attempt.grant, attempt.progress)
 
     def _reported(self, child: Child, attempt: AttemptState, report: dict[str, Any]) -> Finish | None:
         finish = reported(attempt, self._worker_id, report)
