@@ -57,6 +57,7 @@ class RabbitMQ:
         """epmd, then the node."""
         environment = {
             "HOME": str(self.folder),
+            "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "RUNNING_UNDER_SYSTEMD": "true",  # its script becomes the node instead of waiting beside it

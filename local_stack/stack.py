@@ -107,7 +107,7 @@ class Stack:
         before = StackState.read(folder).ports
 
         def port(name: str) -> int:
-            state.ports[name] = ports.pick(before.get(name), {settings.port, *state.ports.values()})
+            state.ports[name] = ports.pick(before.get(name), but_not=settings.port)
             return state.ports[name]
 
         servers: list[Server] = []

@@ -16,7 +16,7 @@ from local_stack import ports
 from local_stack.state import StackState
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS = 90.0
+START_SECONDS = 150.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
 OWN_VARIABLES = ("AMQP_URI", "MONGODB_URI", "SMTP_URI", "PUBLIC_URL", "DATABASE", "MAIL_ALLOW", "HEARTBEAT", "HOST")

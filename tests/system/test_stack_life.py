@@ -12,6 +12,7 @@ from running_stack import MakeStack, RunningStack, survivors
 from client.api import Coatcheck
 
 RESTART_SECONDS = 20.0
+"""On a machine that has nothing else to do."""
 STOP_SECONDS = 15.0
 BMI = {"name": "Ada", "weight_kg": 70, "height_cm": 175}
 
@@ -34,8 +35,8 @@ def stop_in_time(stack: RunningStack, sign: signal.Signals = signal.SIGINT) -> N
     assert survivors(family, 0.5) == []
 
 
-def test_jobs_are_there_after_a_restart_on_other_ports(new_stack: MakeStack):
-    """Ctrl-C ends everything within 15 s; the next start takes less than 20 s, on other ports, and has the jobs."""
+def test_stop_restart_and_sudden_death(new_stack: MakeStack):
+    """Ctrl-C ends all within 15 s; a restart on other ports has the jobs within 20 s; kill -9 leaves nothing."""
     stack = new_stack()
     stack.start()
     pid = run_a_job(stack)
@@ -43,15 +44,19 @@ def test_jobs_are_there_after_a_restart_on_other_ports(new_stack: MakeStack):
     (stack.folder / "stack.json").unlink()  # which remembers the ports, so the servers move to others
     since = time.monotonic()
     stack.start()
-    assert time.monotonic() - since < RESTART_SECONDS, stack.text()
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert time.monotonic() - since < RESTART_SECONDS * crowd, stack.text()
     with Coatcheck(stack.api) as service:
         assert service.job(pid)["result"]["bmi"] == 22.9
     run_a_job(stack)
-    stop_in_time(stack, signal.SIGTERM)
+    family = stack.family()
+    stack.running.kill()
+    stack.running.wait(5)
+    assert survivors(family, 10) == []
 
 
 def test_two_stacks_side_by_side(new_stack: MakeStack):
-    """Two stacks with their own PORT and LOCAL_DIR do not see each other's jobs."""
+    """Two stacks with their own PORT and LOCAL_DIR share nothing; Ctrl-C twice ends one at once, not the other."""
     first, second = new_stack("first"), new_stack("second")
     first.launch()
     second.launch()
@@ -59,8 +64,14 @@ def test_two_stacks_side_by_side(new_stack: MakeStack):
         stack.wait_for(lambda stack=stack: stack.state.ready, 120, "ready")
     pid = run_a_job(first)
     assert httpx.get(f"{second.api}/jobs/{pid}", timeout=5).status_code == 404
-    run_a_job(second)
     assert set(first.state.ports.values()).isdisjoint(second.state.ports.values())
+    family = first.family()
+    first.running.send_signal(signal.SIGINT)
+    first.wait_for(lambda: "stopping gateway" in first.text(), 5, "stopping")
+    first.running.send_signal(signal.SIGINT)
+    assert first.running.wait(10) == 130
+    assert survivors(family, 3) == []
+    run_a_job(second)
 
 
 @pytest.mark.parametrize("name", ["gateway", "compute", "results", "notifier", "rabbitmq", "mongodb", "smtp", "epmd"])
@@ -71,39 +82,19 @@ def test_a_killed_process_comes_back(own_stack: RunningStack, name: str):
     own_stack.wait_for(lambda: own_stack.state.processes.get(name, before) != before, 10, "started again")
     own_stack.wait_for(lambda: f"{name} was killed by SIGKILL" in own_stack.text(), 5, "said")
     assert str(own_stack.folder / "log" / f"{name}.log") in own_stack.text()
-    own_stack.wait_for(lambda: ready(own_stack), 40, "ready again")
+    own_stack.wait_for(lambda: ready(own_stack), 90, "ready again")
     run_a_job(own_stack)
 
 
-def test_a_killed_supervisor_leaves_nothing(new_stack: MakeStack):
-    """Kill -9 of the stack itself takes everything below it along."""
-    stack = new_stack()
-    stack.start()
-    family = stack.family()
-    stack.running.kill()
-    stack.running.wait(5)
-    assert survivors(family, 10) == []
-
-
-@pytest.mark.parametrize("moment", ["mongodb", "rabbitmq", "results"])
-def test_ctrl_c_during_the_start(new_stack: MakeStack, moment: str):
-    """Ctrl-C while it comes up stops what was started, in time."""
+@pytest.mark.parametrize(
+    ("moment", "sign"), [("mongodb", signal.SIGINT), ("rabbitmq", signal.SIGHUP), ("results", signal.SIGTERM)]
+)
+def test_it_can_be_stopped_while_it_starts(new_stack: MakeStack, moment: str, sign: signal.Signals):
+    """Ctrl-C, a closed terminal or SIGTERM while it comes up stops what was started, in time."""
     stack = new_stack()
     stack.launch()
     stack.wait_for(lambda: moment in stack.state.processes, 60, f"starting {moment}")
-    stop_in_time(stack)
-
-
-def test_second_ctrl_c_ends_at_once(new_stack: MakeStack):
-    """Whoever presses Ctrl-C twice does not wait."""
-    stack = new_stack()
-    stack.start()
-    family = stack.family()
-    stack.running.send_signal(signal.SIGINT)
-    stack.wait_for(lambda: "stopping gateway" in stack.text(), 5, "stopping")
-    stack.running.send_signal(signal.SIGINT)
-    assert stack.running.wait(5) in {0, 130}
-    assert survivors(family, 3) == []
+    stop_in_time(stack, sign)
 
 
 def test_nothing_listens_beyond_loopback(own_stack: RunningStack):
