@@ -55,6 +55,7 @@ class Stack:
         # The gateway bears a broker that is not there yet, so it gets its start over with meanwhile.
         await _together(*map(self._start_server, servers), self._start_gateway(gateway))
         await _together(*map(self._start_service, others))
+        self._http.close()
         self.state.ready = True
         self.state.write(self.settings.local_dir)
 
