@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from client.api import Coatcheck
 from client.arguments import BadArgument, params_from
@@ -17,6 +17,8 @@ from client.progress import Watch, describe
 
 ENDED_BADLY = 1
 INTERRUPTED = 130
+PID_WIDTH = 36
+"""A pid is for copying: it is never cut."""
 MOMENTS = ("accepted", "succeeded", "failed", "cancelled")
 
 Command = Callable[[Coatcheck, argparse.Namespace, Console], int]
@@ -108,7 +110,7 @@ def show_list(service: Coatcheck, arguments: argparse.Namespace, console: Consol
     if arguments.json:
         _print(jobs, console)
         return 0
-    table = Table("pid", "task", "where it stands", "created", "reference")
+    table = Table(Column("pid", no_wrap=True, min_width=PID_WIDTH), "task", "where it stands", "created", "reference")
     for job in jobs:
         table.add_row(job["pid"], job["task"], describe(job), job["created_at"], job["reference"] or "")
     console.print(table)

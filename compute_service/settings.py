@@ -33,5 +33,5 @@ class ComputeSettings(ServiceSettings):
     """Resident memory in MiB above which a child is replaced after its job."""
     memory_poll_seconds: float = Field(default=0.5, gt=0, le=60)
     """Between two looks at the memory of a running job that has a memory limit."""
-    rpc_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    ledger_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
     """How long to wait for one answer of the ledger before asking again."""

@@ -42,17 +42,13 @@ class Worker:
             on_message=self._on_stop,
             bindings=((topology.EVENTS_EXCHANGE, topology.worker_key(self.worker_id)),),
         )
-        announcements = Subscription(
-            on_message=self._on_announce,
-            bindings=((topology.EVENTS_EXCHANGE, topology.ANNOUNCE),),
-        )
         self._client = BrokerClient(
             settings.amqp_uri.get_secret_value(),
             name=f"compute-{self.worker_id}",
             heartbeat=settings.heartbeat,
-            subscriptions=(doorbell, stops, announcements),
+            subscriptions=(doorbell, stops),
         )
-        ledger = BrokerLedger(self._client, timeout_seconds=settings.rpc_timeout_seconds)
+        ledger = BrokerLedger(self._client, timeout_seconds=settings.ledger_timeout_seconds)
         self.pool: Pool[Delivery] = Pool(
             worker_id=self.worker_id,
             settings=settings,
@@ -131,7 +127,3 @@ class Worker:
             log.warning("A stop that cannot be read was dropped.", action="stop_dropped")
             return
         self.pool.stop(stop)
-
-    def _on_announce(self, delivery: Delivery) -> None:
-        self._client.ack(delivery)
-        self.pool.announce()

@@ -31,21 +31,23 @@ def faults(value: Any, pointer: str = "", depth: int = 0) -> Iterator[Fault]:
     elif isinstance(value, list):
         for index, member in enumerate(value):
             yield from faults(member, f"{pointer}/{index}", depth + 1)
-    elif isinstance(value, str):
-        if fault := _text_fault(value):
-            yield Fault(pointer=pointer, detail=fault)
-    elif isinstance(value, bool) or value is None:
-        return
-    elif isinstance(value, int):
-        if value not in INT64:
-            yield Fault(pointer=pointer, detail="does not fit into a 64-bit integer")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Fault(pointer=pointer, detail="is not a finite number")
+    elif fault := _scalar_fault(value):
+        yield Fault(pointer=pointer, detail=fault)
 
 
 def escape(name: str) -> str:
     """One member name as a reference token (RFC 6901, section 3)."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def _scalar_fault(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_fault(value)
+    if isinstance(value, int) and value not in INT64:  # a bool is an int, and fits
+        return "does not fit into a 64-bit integer"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is not a finite number"
+    return None
 
 
 def _text_fault(text: str) -> str | None:

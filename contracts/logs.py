@@ -7,7 +7,6 @@ from typing import cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-
 NOISY = {
     "pika": logging.CRITICAL,  # seven lines for each failed connection; contracts.broker says it in one
     "pymongo": logging.WARNING,

@@ -23,8 +23,6 @@ NOTIFICATION_DUE = "notification_due"
 """Event: a job has mail that is due."""
 CATALOGUE_CHANGED = "catalogue_changed"
 """Event: a task appeared, changed or went."""
-ANNOUNCE = "announce"
-"""Event: the ledger does not know the workers; every worker announces itself again."""
 
 DOORBELL_BOUND = 64
 """Bells that wait in a pool's queue; the oldest is dropped, since one bell says as much as ten."""

@@ -131,7 +131,9 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """What the services are told; the person's own environment goes before our defaults."""
-        defaults = {"PUBLIC_URL": self.url, "MAIL_ALLOW": "*", "LOG_FORMAT": "console", **QUICK_STOP}
+        defaults = {"PUBLIC_URL": self.url, "LOG_FORMAT": "console", **QUICK_STOP}
+        if self.settings.smtp_uri is None:  # the sink keeps everything; a real server would send it
+            defaults["MAIL_ALLOW"] = "*"
         return {
             **{name: os.environ.get(name) or value for name, value in defaults.items()},
             "AMQP_URI": self.state.amqp_uri,

@@ -29,7 +29,7 @@ def bootstrap(settings: NotifierSettings, clock: Clock | None = None) -> Notifie
     clock = clock or SystemClock()
     stopping = threading.Event()
     database = Database(
-        settings.mongodb_uri.get_secret_value(), settings.database, timeout_seconds=settings.mongodb_timeout_seconds
+        settings.mongodb_uri.get_secret_value(), settings.database, timeout_seconds=settings.outbox_timeout_seconds
     )
     outbox = Outbox(database.jobs, lease_seconds=settings.mail_lease_seconds, clock=clock)
     courier = Courier(

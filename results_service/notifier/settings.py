@@ -22,7 +22,7 @@ class NotifierSettings(ServiceSettings):
     """MongoDB, a replica set. With its password, so it never appears in a log."""
     database: str = Field(default="coatcheck", min_length=1, max_length=63)
     """The database with the collection ``jobs``."""
-    mongodb_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    outbox_timeout_seconds: float = Field(default=5.0, gt=0, le=60)
     """Seconds after which one operation on MongoDB counts as failed."""
 
     smtp_uri: SecretStr = Field(default=SecretStr("smtp://127.0.0.1:25"))

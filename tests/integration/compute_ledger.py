@@ -54,9 +54,7 @@ class MemoryLedger:
             name="memory-ledger",
             heartbeat=30,
             subscriptions=tuple(
-                Subscription(
-                    on_message=self._serve(handle), queue=queue, bindings=((topology.RPC_EXCHANGE, key),)
-                )
+                Subscription(on_message=self._serve(handle), queue=queue, bindings=((topology.RPC_EXCHANGE, key),))
                 for key, (queue, handle) in served.items()
             ),
         )

@@ -1,4 +1,4 @@
-# ruff: noqa: S603, S607, T201 -- tasks start processes and print, as users' tasks do
+# ruff: noqa: S607, T201 -- tasks start processes and print, as users' tasks do
 """Tasks that do to their process what tasks do; loaded by children through TASK_MODULES."""
 
 import hashlib

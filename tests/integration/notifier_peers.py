@@ -195,7 +195,7 @@ class NotifierProcess:
     def __init__(self, log: Path, **environment: str) -> None:
         self._log = log
         with log.open("wb") as output:
-            self.process = subprocess.Popen(  # noqa: S603 -- our own service
+            self.process = subprocess.Popen(
                 [
                     str(Path(sys.executable).with_name("nameko")),
                     "run",
@@ -238,7 +238,7 @@ class NotifierProcess:
 def self_signed(folder: Path) -> ssl.SSLContext:
     """For a server: a certificate that nobody has signed, kept in *folder*."""
     key, certificate = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(  # noqa: S603 -- a certificate for this test
+    subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"),
             *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),

@@ -45,7 +45,7 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
 
 def start_parent() -> tuple[subprocess.Popen[str], int]:
     """A parent whose slot runs a task with processes of its own, and the id of its guardian."""
-    parent = subprocess.Popen(  # noqa: S603 -- the program above
+    parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

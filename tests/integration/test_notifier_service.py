@@ -234,7 +234,7 @@ def test_mongodb_away_after_acceptance_sends_no_double(
     job = job_with_mail("ada@b.example")
     database.jobs.insert_one(job)
     through = f"mongodb://127.0.0.1:{cable.port}/?directConnection=true"
-    notifier = start(MONGODB_URI=through, MONGODB_TIMEOUT_SECONDS="1")
+    notifier = start(MONGODB_URI=through, OUTBOX_TIMEOUT_SECONDS="1")
     eventually(lambda: notifier.lines("outcome_waits"))
     assert entry_of(database, job)["state"] == "due"
     mail_server.on_accepted = lambda: None
@@ -253,7 +253,7 @@ def test_starts_without_anything(start: Start, mail_server: MailServer, database
     notifier = start(
         AMQP_URI=f"amqp://guest:guest@127.0.0.1:{ports.pick()}/%2F",
         MONGODB_URI=f"mongodb://127.0.0.1:{cable.port}/?directConnection=true",
-        MONGODB_TIMEOUT_SECONDS="1",
+        OUTBOX_TIMEOUT_SECONDS="1",
     )
     eventually(lambda: {line["server"] for line in notifier.lines("server_lost")} == {"RabbitMQ", "MongoDB"}, 30)
     job = job_with_mail("ada@b.example")

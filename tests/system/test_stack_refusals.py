@@ -97,7 +97,7 @@ def test_a_second_stack_in_the_same_folder_is_refused(stack: RunningStack):
 def test_without_its_packages_python_says_how_to_start():
     """A Python without our dependencies gets one sentence."""
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import local_stack.__main__"
-    ended = subprocess.run(  # noqa: S603 - our own Python
+    ended = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],
         capture_output=True,
         text=True,

@@ -36,14 +36,11 @@ Every setting is an environment variable. This page is written from the settings
 
 A value that cannot work stops the service at its start, with one sentence per variable. Unknown
 variables are ignored. Durations are seconds unless the name says otherwise.
-
-Some names stand in two tables with different bounds or defaults. Each service reads its own. Where
-several services share one environment, as under `make run`, the value has to suit all of them.
 """
 LOCAL_STACK = f"""\
 Read by `make run` and `make demo`. All other variables of the environment reach the services as they are.
-Where they are not set, the local stack sets `PUBLIC_URL` to its own address, `LOG_FORMAT=console`, `MAIL_ALLOW=*`,
-{", ".join(f"`{name}={value}`" for name, value in QUICK_STOP.items())}."""
+Where they are not set, the local stack sets `PUBLIC_URL` to its own address, `LOG_FORMAT=console`,
+`MAIL_ALLOW=*` (with its own sink only), {", ".join(f"`{name}={value}`" for name, value in QUICK_STOP.items())}."""
 SECTIONS: tuple[tuple[type[ServiceSettings], str, str], ...] = (
     (ServiceSettings, "Every service", "Gateway, compute service, results service and notifier read these."),
     (GatewaySettings, "Gateway", "Read by gunicorn's configuration and by each of its processes."),

@@ -87,7 +87,7 @@ class FakeSender:
         self.closed = 0
         self.during: Callable[[], None] = lambda: None
 
-    def send(self, mail: EmailMessage, *, to: str, data_before: float) -> None:  # noqa: ARG002
+    def send(self, mail: EmailMessage, *, to: str, data_before: float) -> None:
         """See `SmtpSender.send`."""
         self.tried += 1
         self.during()
