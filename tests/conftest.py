@@ -130,7 +130,10 @@ def stack(servers: Servers, worker_id: str, tmp_path_factory: pytest.TempPathFac
         "MONGODB_URI": servers.mongodb_uri(f"stack_{worker_id}"),
         "DATABASE": f"stack_{worker_id}",
         "SMTP_URI": servers.smtp,
-        "HEARTBEAT": "5",
+        "MAIL_ALLOW": "*",
+        "HEARTBEAT": "2",
+        "TASK_MODULES": "compute_service.tasks,bench.tasks",
+        "SLOTS": "2",
     }
     running = RunningStack(tmp_path_factory.mktemp("stack") / "local", environment)
     try:

@@ -19,7 +19,6 @@ import httpx
 import pytest
 from conftest import Servers
 from gateway_ledger import BMI, MEETING, MemoryLedger, Responder
-from playwright.sync_api import sync_playwright
 
 from local_stack import ports
 
@@ -129,55 +128,3 @@ def test_odd_requests_are_4xx(gateway: Gateway, request_line: bytes):
         connection.sendall(request_line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
         answer = connection.recv(65536)
     assert re.match(rb"HTTP/1.1 4\d\d ", answer)
-
-
-def test_schemathesis_finds_nothing(gateway: Gateway, tmp_path: Path):
-    """No generated request makes a server error or an answer that the document does not describe.
-
-    Left out is one check, that all data which fits the document is accepted: Swagger 2.0 cannot say
-    what POST /jobs wants of each task's params, nor that an idempotency key was used before.
-    """
-    found = subprocess.run(
-        [
-            Path(sys.executable).with_name("schemathesis"),
-            "run",
-            f"{gateway.url}/api/v1/swagger.json",
-            "--max-examples=25",
-            "--seed=1",
-            "--exclude-checks=positive_data_acceptance",
-            "--suppress-health-check=all",
-            "--no-color",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout
-
-
-@pytest.mark.skipif(BROWSER is None, reason="there is no browser on this machine")
-def test_a_person_submits_and_fetches_in_swagger_ui(gateway: Gateway):
-    """Open the page, press Execute, copy the pid into the next form: no reading, nothing from other hosts."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=list(QUIET))
-        page = browser.new_page()
-        hosts: set[str] = set()
-        page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-        page.goto(gateway.url)
-        form = page.locator("#operations-Submit_a_job-submit_bmi")
-        form.locator(".opblock-summary").click()
-        form.locator(".execute").click()
-        answer = form.locator(".live-responses-table .response .highlight-code").inner_text()
-        pid = re.search(r'"pid": "([^"]+)"', answer)
-        assert pid
-        form.locator(".opblock-summary").click()
-        form = page.locator("#operations-Jobs-get_job")
-        form.locator(".opblock-summary").click()
-        form.locator("input[placeholder=pid]").fill(pid[1])
-        form.locator(".execute").click()
-        job = form.locator(".live-responses-table .response .highlight-code").inner_text()
-        assert '"weight_kg": 61.5' in job
-        assert hosts == {f"127.0.0.1:{gateway.port}"}
-        browser.close()
