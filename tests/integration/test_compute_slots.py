@@ -154,7 +154,10 @@ def test_memory_above_the_limit_of_the_group(bench: Bench) -> None:
     assert finish.error is not None
     assert finish.error.kind is ErrorKind.OUT_OF_MEMORY
     assert (finish.peak_memory_bytes or 0) > 120 * 1024 * 1024
-    wait_until(lambda: set(psutil.Process().children(recursive=True)) <= before, "the end of the children")
+    wait_until(
+        lambda: all(gone(one.pid) for one in set(psutil.Process().children(recursive=True)) - before),
+        "the end of the children",
+    )
 
 
 def test_what_a_job_starts_and_leaves_ends_with_it(bench: Bench, tmp_path: Path) -> None:
