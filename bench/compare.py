@@ -165,4 +165,5 @@ def _by_role(name: str, found: Sequence[dict[str, Any]]) -> Table:
         medians = (Spread.of([one[key].get(role, 0.0) for one in found]).median for key in keys)
         rows.append((role, *map(figure, medians)))
     header = ("", "CPU ms per job", "memory at rest, MiB", "CPU at rest, ms per s")
-    return Table(title=f"Where it goes: {name}", header=header, rows=rows)
+    note = "A process that ended meanwhile (a child that was replaced) counts for its parent."
+    return Table(title=f"Where it goes: {name}", header=header, rows=rows, notes=[note])
