@@ -66,13 +66,21 @@ class Screen:
             self._print(Text(f"… {title}"))
         try:
             yield step
-        except Exception:
-            self._print(step.line("✗", "bold red"))
+        except BaseException as error:
+            self._end(step)
+            if isinstance(error, Exception):
+                self._print(step.line("✗", "bold red"))
             raise
-        else:
-            self._print(step.line("✓", "bold green"))
-        finally:
-            self._steps.remove(step)
+        self._end(step)
+        self._print(step.line("✓", "bold green"))
+
+    def _end(self, step: Step) -> None:
+        self._steps.remove(step)
+        if self._live is not None:
+            self._live.update(self._under_way())
+
+    def _under_way(self) -> Text:
+        return Text("\n").join(step.line("…", "yellow") for step in self._steps)
 
     def _print(self, line: Text) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone; the stack still stops in order
@@ -80,5 +88,5 @@ class Screen:
 
     async def _paint(self) -> None:
         while self._live is not None:
-            self._live.update(Text("\n").join(step.line("…", "yellow") for step in self._steps), refresh=True)
+            self._live.update(self._under_way(), refresh=True)
             await asyncio.sleep(REFRESH_SECONDS)
