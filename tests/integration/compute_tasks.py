@@ -47,6 +47,14 @@ def burn(seconds: float) -> int:
     return rounds
 
 
+@task(example={"seconds": 0.1})
+def use_cpu(seconds: float) -> None:
+    """Use that much CPU time, however long it takes."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        hashlib.sha256(b"x" * 1000).digest()
+
+
 @task(example={"code": 3})
 def leave(code: int) -> None:
     """End the process."""
