@@ -103,6 +103,13 @@ def died(attempt: AttemptState, worker_id: str, exit_code: int | None, cpu_secon
     )
 
 
+def unstarted(grant: Grant, worker_id: str, ending: Ending) -> Finish:
+    """The finish of an attempt that was granted and never began: cancelled or handed back."""
+    return Finish(
+        pid=grant.pid, fence=grant.fence, worker_id=worker_id, outcome=Outcome(ending.value), notify=grant.notify
+    )
+
+
 def refused(finish: Finish, reason: str) -> Finish:
     """What to report instead when the ledger does not take *finish*."""
     error = JobError(kind=ErrorKind.INVALID_RESULT, message=f"The ledger did not take the result: {reason}")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from compute_service.ledger import Ledger
 from compute_service.pool import Pool
+from compute_service.ports import Ledger
 from contracts.errors import CoatcheckError
 from contracts.logs import logger
 from contracts.messages import Heartbeat, HeartbeatReply

@@ -1,23 +1,8 @@
 """The ledger as a worker sees it, and the doorbell of its pool."""
 
-from typing import Protocol
-
 from contracts import codec, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.messages import Announcement, Doorbell, Heartbeat, HeartbeatReply, Settle, Settled
-
-
-class Ledger(Protocol):
-    """What a worker asks of the ledger. All raise `contracts.errors.Unavailable` if no answer comes."""
-
-    def settle(self, settle: Settle) -> Settled:
-        """Store how a job ended, get the next; one with a finish is served even if the caller is gone."""
-
-    def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Say that the worker lives; hear what it must stop."""
-
-    def announce(self, announcement: Announcement) -> None:
-        """Say what the worker can run."""
 
 
 class BrokerLedger:
@@ -34,7 +19,7 @@ class BrokerLedger:
             "settle",
             {"request": settle.model_dump(mode="json")},
             timeout=self._timeout,
-            expires=settle.finish is None,
+            expires=not settle.finishes,
         )
         return Settled.model_validate(reply)
 

@@ -15,7 +15,8 @@ class Entry(Generic[Holder]):
     """One job and who runs it."""
 
     grant: Grant
-    holder: Holder
+    holder: Holder | None
+    """None while it waits for a slot."""
     progress: Progress | None = None
     told: Progress | None = None
     """The progress that the ledger knows."""
@@ -33,13 +34,13 @@ class Roster(Generic[Holder]):
     def __iter__(self) -> Iterator[Entry[Holder]]:
         return iter(list(self._entries.values()))
 
-    def add(self, grant: Grant, holder: Holder) -> None:
-        """A job has been granted."""
+    def add(self, grant: Grant, holder: Holder | None) -> None:
+        """A job has been granted, or a slot has taken it."""
         self._entries[grant.pid, grant.fence] = Entry(grant=grant, holder=holder)
 
-    def remove(self, grant: Grant) -> None:
+    def remove(self, pid: str, fence: int) -> None:
         """The ledger has its end."""
-        self._entries.pop((grant.pid, grant.fence), None)
+        self._entries.pop((pid, fence), None)
 
     def find(self, pid: str, fence: int) -> Holder | None:
         """Who runs this attempt of this job."""

@@ -15,6 +15,8 @@ class ComputeSettings(ServiceSettings):
     """The pool whose jobs this worker runs."""
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     """Jobs that run at the same time, each in a process of its own. Default: one per processor."""
+    claim_ahead: int = Field(default=8, ge=0, le=64)
+    """Jobs per slot that are claimed ahead while jobs are short (50 ms), so that no slot waits for the ledger."""
     task_modules: str = "compute_service.tasks"
     """Python modules with tasks, separated by commas; installed packages may offer more."""
     worker_heartbeat_seconds: float = Field(default=3.0, gt=0, le=60)

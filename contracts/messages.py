@@ -16,6 +16,9 @@ from contracts.status import JobStatus, NotifyOn, Outcome, Priority
 
 SCHEMA_VERSION = 1
 
+MAX_FINISHES = 64
+"""How many attempts one message can report."""
+
 
 class Message(BaseModel):
     """Base of every message."""
@@ -125,21 +128,30 @@ class Finish(Message):
 
 
 class Settle(Message):
-    """One trip to the ledger: what ended, what is wanted next. At least one of the two."""
+    """One trip to the ledger: what ended, what is wanted next."""
 
-    finish: Finish | None = None
+    finishes: list[Finish] = Field(default_factory=list, max_length=MAX_FINISHES)
     claim: Claim | None = None
     repeated: bool = False
-    """An answer to the same finish or claim may have been lost."""
+    """An answer to the same finishes or claim may have been lost."""
 
 
-class Settled(Message):
-    """The answer: the finish is stored (or void), and these jobs are yours."""
+class Verdict(Message):
+    """What became of a finish."""
 
-    finish: Literal["stored", "superseded", "unknown"] | None = None
+    pid: str
+    fence: int
+    finish: Literal["stored", "superseded", "unknown"]
     """``superseded``: a newer claim owns the job. ``unknown``: the job is gone."""
     status: JobStatus | None = None
     """What the job is now."""
+
+
+class Settled(Message):
+    """The answer: the finishes are stored (or void), and these jobs are yours."""
+
+    verdicts: list[Verdict] = Field(default_factory=list)
+    """One per finish, in order."""
     grants: list[Grant] = Field(default_factory=list)
     more: bool = False
     """More work may be due in the pool."""
@@ -241,12 +253,18 @@ class Catalogue(Message):
 # ---- events
 
 
-class JobStateChanged(Message):
-    """A job is now in another state; look at the ledger for the rest."""
+class StateChange(Message):
+    """A job is now in another state."""
 
     pid: str
     status: JobStatus
     fence: int
+
+
+class JobsChanged(Message):
+    """What one write of the ledger has changed; look there for the rest."""
+
+    changes: list[StateChange]
 
 
 class NotificationDue(Message):

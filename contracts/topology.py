@@ -21,6 +21,8 @@ EXCHANGES = ((RPC_EXCHANGE, "topic"), (EVENTS_EXCHANGE, "topic"), (DOORBELL_EXCH
 
 NOTIFICATION_DUE = "notification_due"
 """Event: a job has mail that is due."""
+JOBS_CHANGED = "jobs_changed"
+"""Event: jobs are in another state now."""
 CATALOGUE_CHANGED = "catalogue_changed"
 """Event: a task appeared, changed or went."""
 
@@ -36,11 +38,6 @@ def doorbell_queue(pool: str) -> str:
 def doorbell_arguments() -> dict[str, Any]:
     """The arguments of a doorbell queue; publisher and consumer declare the same."""
     return {"x-max-length": DOORBELL_BOUND, "x-overflow": "drop-head"}
-
-
-def state_key(status: str) -> str:
-    """Routing key of the event that a job is now in *status*."""
-    return f"job_state.{status}"
 
 
 def worker_key(worker_id: str) -> str:

@@ -14,7 +14,9 @@ log = logger(__name__)
 class DoorbellRinger:
     """Rings over *broker*; a bell that RabbitMQ did not confirm is rung again after the reconnect.
 
-    Bells that failed are kept as the set of their pools, since one bell says as much as ten.
+    One bell says as much as ten. So while one is on its way to a pool, further ones are only
+    remembered, and one more is rung when it has been confirmed; and bells that failed are kept as
+    the set of their pools.
     """
 
     def __init__(self, broker: BrokerClient) -> None:
@@ -22,9 +24,16 @@ class DoorbellRinger:
         self._lock = threading.Lock()
         self._declared: set[str] = set()
         self._owed: set[str] = set()
+        self._under_way: set[str] = set()
+        self._again: set[str] = set()
 
     def ring(self, pool: str) -> None:
-        """Publish one bell for *pool*; returns at once."""
+        """Have a bell rung in *pool* after this moment; returns at once."""
+        with self._lock:
+            if pool in self._under_way:
+                self._again.add(pool)
+                return
+            self._under_way.add(pool)
         if pool not in self._declared:
             self._declared.add(pool)
             self._broker.declare(
@@ -43,10 +52,17 @@ class DoorbellRinger:
             self.ring(pool)
 
     def _on_settled(self, pool: str, future: "Future[None]") -> None:
-        if (error := future.exception()) is None:
-            return
+        error = future.exception()
         with self._lock:
-            self._owed.add(pool)
+            self._under_way.discard(pool)
+            again = pool in self._again
+            self._again.discard(pool)
+            if error is not None:
+                self._owed.add(pool)
+        if error is None:
+            if again:
+                self.ring(pool)
+            return
         log.info(
             "A doorbell was not confirmed; it will be rung again.", action="ring_failed", pool=pool, why=str(error)
         )

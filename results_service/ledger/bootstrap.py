@@ -69,7 +69,7 @@ class Ledger:
         self.sweep = Sweep(database, clock, settings, events, self.catalogue)
 
     def _hand_back(self, finish: Finish) -> None:
-        self.settle([Settle(finish=finish)], repeated=[False])
+        self.settle([Settle(finishes=[finish])], repeated=[False])
 
 
 def bootstrap(client: BrokerClient, settings: ResultsSettings) -> Ledger:

@@ -2,8 +2,7 @@
 
 from contracts import codec, topology
 from contracts.broker import BrokerClient
-from contracts.messages import Doorbell, JobStateChanged, Message, NotificationDue, Stop
-from contracts.status import JobStatus
+from contracts.messages import Doorbell, JobsChanged, Message, NotificationDue, StateChange, Stop
 
 
 class Events:
@@ -12,9 +11,10 @@ class Events:
     def __init__(self, client: BrokerClient) -> None:
         self._client = client
 
-    def state_changed(self, pid: str, status: JobStatus, fence: int) -> None:
-        """A job is in another state now."""
-        self._publish(topology.state_key(status), JobStateChanged(pid=pid, status=status, fence=fence))
+    def jobs_changed(self, changes: list[StateChange]) -> None:
+        """Jobs are in another state now."""
+        if changes:
+            self._publish(topology.JOBS_CHANGED, JobsChanged(changes=changes))
 
     def mail_due(self, pid: str) -> None:
         """The notifier has something to send."""

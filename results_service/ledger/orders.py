@@ -7,7 +7,7 @@ from pymongo import ReturnDocument
 
 from contracts.clock import Clock
 from contracts.errors import NotCancellable, NotFound, Unavailable
-from contracts.messages import Order, Stop, Ticket
+from contracts.messages import Order, StateChange, Stop, Ticket
 from contracts.status import JobStatus
 from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
@@ -70,7 +70,8 @@ class Orders:
                 return_document=ReturnDocument.AFTER,
             )
             if cancelled is not None:
-                self._events.state_changed(order.pid, JobStatus.CANCELLED, cancelled["fence"])
+                change = StateChange(pid=order.pid, status=JobStatus.CANCELLED, fence=cancelled["fence"])
+                self._events.jobs_changed([change])
                 if documents.has_mail_due(cancelled):
                     self._events.mail_due(order.pid)
                 return cancelled

@@ -16,7 +16,7 @@ from pymongo import UpdateOne
 
 from contracts.clock import Clock
 from contracts.logs import logger
-from contracts.messages import Claim, Finish, Grant, Settle, Settled
+from contracts.messages import Claim, Finish, Grant, Settle, Settled, StateChange, Verdict
 from contracts.status import ACTIVE, JobStatus, Outcome
 from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
@@ -66,7 +66,7 @@ class Settling:
         Raises `PyMongoError` when the outcome is unknown: every request may then be repeated.
         """
         now = self._clock.now()
-        finishes = [request.finish for request in requests if request.finish]
+        finishes = [finish for request in requests for finish in request.finishes]
         updates = self._decide(finishes, now)
         grants = self._granted_before(requests, repeated)
         choices = self._choose([r.claim for r in requests if r.claim and r.claim.claim_id not in grants], now)
@@ -94,10 +94,18 @@ class Settling:
             (finish.pid, finish.fence): self._verdict(finish, update, after.get(finish.pid), now, sure=all_won)
             for finish, update in zip(finishes, updates, strict=True)
         }
+        self._tell(finishes, verdicts)
         for claim_id, choice in choices.items():
             won = [c for c in choice.candidates if all_won or after.get(c["_id"], {}).get("claim_id") == claim_id]
             choice.more |= len(won) < len(choice.candidates)
-            grants[claim_id] = [self._grant(candidate, claim_id) for candidate in won]
+            grants[claim_id] = [_granted(candidate, claim_id) for candidate in won]
+        self._events.jobs_changed(
+            [
+                StateChange(pid=grant.pid, status=JobStatus.RUNNING, fence=grant.fence)
+                for claim_id in choices
+                for grant in grants[claim_id]
+            ]
+        )
         return [_answer(request, verdicts, grants, choices) for request in requests]
 
     # ---- what a finish means
@@ -124,33 +132,39 @@ class Settling:
 
     def _verdict(
         self, finish: Finish, update: Update, after: type_of_document | None, now: datetime, *, sure: bool
-    ) -> Settled:
-        """What became of one finish, told to those who wait for it."""
+    ) -> Verdict:
+        """What became of one finish."""
         if sure:
             return self._stored(finish, update)
         if after is None:
-            return Settled(finish="unknown")
+            return Verdict(pid=finish.pid, fence=finish.fence, finish="unknown")
         status = JobStatus(after["status"])
         if after.get("settled_fence") == finish.fence:
-            self._tell(finish, status)
-            return Settled(finish="stored", status=status)
+            return Verdict(pid=finish.pid, fence=finish.fence, finish="stored", status=status)
         if after["fence"] != finish.fence or status.terminal:
-            return Settled(finish="superseded", status=status)
+            return Verdict(pid=finish.pid, fence=finish.fence, finish="superseded", status=status)
         # Its fence is current and yet the write did not match: a cancel was accepted before.
         instead = transitions.cancelled_instead(finish, now=now, retention=self._retention)
         self._jobs.update_one(_open_attempt(finish), instead.operators, array_filters=instead.array_filters)
         return self._stored(finish, instead)
 
-    def _stored(self, finish: Finish, update: Update) -> Settled:
+    def _stored(self, finish: Finish, update: Update) -> Verdict:
         if update.status is JobStatus.PENDING:
             self._wake_at(update.operators["$set"]["due_at"])
-        self._tell(finish, update.status)
-        return Settled(finish="stored", status=update.status)
+        return Verdict(pid=finish.pid, fence=finish.fence, finish="stored", status=update.status)
 
-    def _tell(self, finish: Finish, status: JobStatus) -> None:
-        self._events.state_changed(finish.pid, status, finish.fence)
-        if finish.notify and status.terminal:
-            self._events.mail_due(finish.pid)
+    def _tell(self, finishes: list[Finish], verdicts: dict[tuple[str, int], Verdict]) -> None:
+        """Wake those who wait for the outcomes; also when they are told for the second time."""
+        changes = [
+            StateChange(pid=verdict.pid, status=verdict.status, fence=verdict.fence)
+            for verdict in verdicts.values()
+            if verdict.finish == "stored" and verdict.status is not None
+        ]
+        self._events.jobs_changed(changes)
+        wanted = {finish.pid for finish in finishes if finish.notify}
+        for change in changes:
+            if change.pid in wanted and change.status.terminal:
+                self._events.mail_due(change.pid)
 
     # ---- what a claim gets
 
@@ -188,22 +202,18 @@ class Settling:
             }
             if taken:
                 query["_id"] = {"$nin": taken}
-            due = list(self._jobs.find(query, documents.GRANT_FIELDS).sort([("rank", 1), ("_id", 1)]).limit(wanted + 1))
+            due = list(
+                self._jobs.find(query, documents.GRANT_FIELDS)
+                .sort([("rank", 1), ("_id", 1)])
+                .limit(wanted + 1)
+                .hint("claim")
+            )
             more, due = len(due) > wanted, due[:wanted]
             taken += [document["_id"] for document in due]
             for choice in group:
                 choice.candidates, due = due[: choice.claim.count], due[choice.claim.count :]
                 choice.more = more
         return choices
-
-    def _grant(self, candidate: type_of_document, claim_id: str) -> Grant:
-        claimed = candidate | {
-            "claim_id": claim_id,
-            "fence": candidate["fence"] + 1,
-            "attempts_used": candidate["attempts_used"] + 1,
-        }
-        self._events.state_changed(claimed["_id"], JobStatus.RUNNING, claimed["fence"])
-        return documents.grant(claimed)
 
     def _read_back(self, finishes: list[Finish], choices: dict[str, Choice]) -> dict[str, type_of_document]:
         pids = {finish.pid for finish in finishes}
@@ -224,17 +234,26 @@ def _open_attempt(finish: Finish) -> dict[str, Any]:
     }
 
 
+def _granted(candidate: type_of_document, claim_id: str) -> Grant:
+    """The grant that `transitions.claimed` makes of a candidate."""
+    changes = {
+        "claim_id": claim_id,
+        "fence": candidate["fence"] + 1,
+        "attempts_used": candidate["attempts_used"] + 1,
+    }
+    return documents.grant(candidate | changes)
+
+
 def _answer(
     request: Settle,
-    verdicts: dict[tuple[str, int], Settled],
+    verdicts: dict[tuple[str, int], Verdict],
     grants: dict[str, list[Grant]],
     choices: dict[str, Choice],
 ) -> Settled:
-    finish, claim = request.finish, request.claim
-    settled = verdicts[finish.pid, finish.fence] if finish else Settled()
-    if claim is None:
-        return settled
-    choice = choices.get(claim.claim_id)
-    return settled.model_copy(
-        update={"grants": grants.get(claim.claim_id, []), "more": choice.more if choice else False}
+    claim = request.claim
+    choice = choices.get(claim.claim_id) if claim else None
+    return Settled(
+        verdicts=[verdicts[finish.pid, finish.fence] for finish in request.finishes],
+        grants=grants.get(claim.claim_id, []) if claim else [],
+        more=choice.more if choice else False,
     )

@@ -7,6 +7,7 @@ from pymongo.errors import PyMongoError
 from contracts.clock import Clock
 from contracts.job import JobError
 from contracts.logs import logger
+from contracts.messages import StateChange
 from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState
 from results_service.ledger import transitions
 from results_service.ledger.catalogue import CatalogueKeeper
@@ -96,7 +97,8 @@ class Sweep:
             )
             if result.matched_count:
                 pools.add(document["pool"])
-                self._events.state_changed(document["_id"], update.status, document["fence"])
+                change = StateChange(pid=document["_id"], status=update.status, fence=document["fence"])
+                self._events.jobs_changed([change])
                 if document["notifications"] and update.status.terminal:
                     self._events.mail_due(document["_id"])
         for pool in pools:

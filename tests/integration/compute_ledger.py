@@ -22,6 +22,7 @@ from contracts.messages import (
     Settle,
     Settled,
     Stop,
+    Verdict,
 )
 
 PATIENCE_SECONDS = 30.0
@@ -114,15 +115,13 @@ class MemoryLedger:
 
     def _settle(self, request: dict[str, Any]) -> Any:
         settle = Settle.model_validate(request)
-        stored = None
-        if settle.finish is not None:
-            self.finishes.append(settle.finish)
-            stored = "stored"
+        self.finishes += settle.finishes
+        verdicts = [Verdict(pid=finish.pid, fence=finish.fence, finish="stored") for finish in settle.finishes]
         grants: list[Grant] = []
         if settle.claim is not None:
             self.claims.append(settle.claim)
             grants = self._grant(settle.claim)
-        settled = Settled(finish=stored, grants=grants, more=bool(self.waiting))  # type: ignore[arg-type]
+        settled = Settled(verdicts=verdicts, grants=grants, more=bool(self.waiting))
         if self.lost_replies:
             self.lost_replies -= 1
             return ...

@@ -26,7 +26,9 @@ from contracts.messages import (
     RunningJob,
     Settle,
     Settled,
+    StateChange,
     Stop,
+    Verdict,
 )
 from contracts.status import ErrorKind, JobStatus, NotifyOn, Outcome, Priority
 from results_service.ledger.bootstrap import Ledger
@@ -62,8 +64,8 @@ class RecordedEvents:
         self.rings: list[str] = []
         self.catalogue_changes = 0
 
-    def state_changed(self, pid: str, status: JobStatus, fence: int) -> None:
-        self.states.append((pid, status))
+    def jobs_changed(self, changes: list[StateChange]) -> None:
+        self.states += [(change.pid, change.status) for change in changes]
 
     def mail_due(self, pid: str) -> None:
         self.mails.append(pid)
@@ -114,13 +116,13 @@ class Bench:
     def settle(self, request: Settle) -> Settled:
         return self.ledger.settle([request], repeated=[request.repeated])[0]
 
-    def finish(self, grant: Grant, outcome: Outcome = Outcome.SUCCEEDED, **changes: Any) -> Settled:
+    def finish(self, grant: Grant, outcome: Outcome = Outcome.SUCCEEDED, **changes: Any) -> Verdict:
         finish = Finish(
             pid=grant.pid, fence=grant.fence, worker_id="w1", outcome=outcome, notify=grant.notify, **changes
         )
-        return self.settle(Settle(finish=finish))
+        return self.settle(Settle(finishes=[finish])).verdicts[0]
 
-    def fail(self, grant: Grant, *, retriable: bool = True) -> Settled:
+    def fail(self, grant: Grant, *, retriable: bool = True) -> Verdict:
         error = JobError(kind=ErrorKind.CRASHED, message="killed by signal 9", signal="SIGKILL")
         return self.finish(grant, Outcome.FAILED, error=error, retriable=retriable)
 

@@ -125,7 +125,7 @@ def test_a_job_goes_through_over_the_wire(caller: Caller) -> None:
     grant = caller.settle(claim=claim())["grants"][0]
     assert grant["pid"] == pid
     finish = Finish(pid=pid, fence=grant["fence"], worker_id="w1", outcome=Outcome.SUCCEEDED, result={"bmi": 22.9})
-    assert caller.settle(finish=finish)["finish"] == "stored"
+    assert caller.settle(finishes=[finish])["verdicts"][0]["finish"] == "stored"
     assert caller("ledger", "get", GetJob(pid=pid, owner="local"))["result"] == {"bmi": 22.9}
     assert caller("results", "latest", JobQuery(owner="local"))["pid"] == pid
     assert [job["pid"] for job in caller("results", "list_jobs", JobQuery(owner="local"))["jobs"]] == [pid]
@@ -160,13 +160,17 @@ def test_events_wake_whoever_listens(service: object, caller: Caller, fresh_vhos
 
     def hear(delivery: Delivery) -> None:
         message = codec.loads(delivery.body)
-        heard.append((message.get("status", "mail"), message["pid"]))
+        heard.extend((change["status"], change["pid"]) for change in message.get("changes", []))
+        heard.extend([("mail", message["pid"])] if "pid" in message else [])
         if len(heard) == 4:
             done.set()
 
     subscription = Subscription(
         on_message=hear,
-        bindings=((topology.EVENTS_EXCHANGE, "job_state.*"), (topology.EVENTS_EXCHANGE, topology.NOTIFICATION_DUE)),
+        bindings=(
+            (topology.EVENTS_EXCHANGE, topology.JOBS_CHANGED),
+            (topology.EVENTS_EXCHANGE, topology.NOTIFICATION_DUE),
+        ),
     )
     listener = BrokerClient(fresh_vhost, name="listener", heartbeat=5, subscriptions=(subscription,))
     listener.start()
@@ -176,7 +180,7 @@ def test_events_wake_whoever_listens(service: object, caller: Caller, fresh_vhos
     finish = Finish(
         pid=pid, fence=grant["fence"], worker_id="w1", outcome=Outcome.SUCCEEDED, notify=grant["notify"], result=1
     )
-    caller.settle(finish=finish)
+    caller.settle(finishes=[finish])
     assert done.wait(10)
     listener.close()
     assert sorted(heard) == sorted([("mail", pid), ("running", pid), ("succeeded", pid), ("mail", pid)])

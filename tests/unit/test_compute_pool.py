@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from compute_service.attempts import Ending
+from compute_service.desk import MAX_REFUSALS
 from compute_service.pool import Pool
 from compute_service.settings import ComputeSettings
 from contracts.catalogue import TaskDescriptor
 from contracts.errors import CoatcheckError, NoReply, NotSent
 from contracts.job import Progress
-from contracts.messages import Announcement, Finish, Grant, Heartbeat, HeartbeatReply, Settle, Settled, Stop
+from contracts.messages import Announcement, Finish, Grant, Heartbeat, HeartbeatReply, Settle, Settled, Stop, Verdict
 from contracts.status import Outcome
 
 PATIENCE_SECONDS = 10.0
@@ -52,7 +53,8 @@ class FakeLedger:
             while settle.claim and self.waiting and len(grants) < settle.claim.count:
                 self.fences += 1
                 grants.append(grant(self.waiting.pop(0), self.fences))
-            return Settled(finish="stored" if settle.finish else None, grants=grants, more=bool(self.waiting))
+            verdicts = [Verdict(pid=one.pid, fence=one.fence, finish="stored") for one in settle.finishes]
+            return Settled(verdicts=verdicts, grants=grants, more=bool(self.waiting))
 
     def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         return HeartbeatReply()
@@ -63,7 +65,7 @@ class FakeLedger:
             self.changed.notify_all()
 
     def finishes(self) -> list[tuple[str, Outcome]]:
-        return [(one.finish.pid, one.finish.outcome) for one in self.settles if one.finish]
+        return [(finish.pid, finish.outcome) for one in self.settles for finish in one.finishes]
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
         with self.changed:
@@ -161,25 +163,27 @@ def test_the_next_job_rides_on_the_finish(world: World) -> None:
     """While work waits, one settle both reports a job and brings the next."""
     world.add(*(f"quick{number}" for number in range(10)))
     world.ledger.wait_for(lambda: len(world.ledger.finishes()) == 10)
-    both = [one for one in world.ledger.settles if one.finish and one.claim]
-    assert len(both) == 10
-    assert len([one for one in world.ledger.settles if not one.finish]) <= 3
+    assert all(one.claim for one in world.ledger.settles if one.finishes)
+    assert len([one for one in world.ledger.settles if not one.finishes]) <= 3
     world.pool.kill()
 
 
 @pytest.mark.parametrize("error", [NoReply("lost"), NotSent("away")])
 def test_a_finish_is_repeated_until_it_is_answered(world: World, error: CoatcheckError) -> None:
-    """A finish without an answer is sent again with the same claim, and says that it is a repetition."""
+    """A finish without an answer is sent again; if it may have been served, with the same claim, and says so."""
     world.add("slow")
     world.ledger.wait_for(lambda: len(world.pool.roster) == 1)
     world.ledger.failures = [error, error]
     before = len(world.ledger.settles)
     world.slots[0].go.set()
     world.ledger.wait_for(lambda: len(world.ledger.settles) >= before + 3)
-    sent = [one for one in world.ledger.settles if one.finish]
-    assert [one.repeated for one in sent] == [False, True, True]
-    assert sent[0].finish == sent[1].finish == sent[2].finish
-    assert sent[0].claim == sent[1].claim == sent[2].claim
+    sent = [one for one in world.ledger.settles if one.finishes]
+    assert sent[0].finishes == sent[1].finishes == sent[2].finishes
+    if isinstance(error, NoReply):
+        assert [one.repeated for one in sent] == [False, True, True]
+        assert sent[0].claim == sent[1].claim == sent[2].claim
+    else:
+        assert [one.repeated for one in sent] == [False, False, False]
     world.pool.kill()
 
 
@@ -188,7 +192,7 @@ def test_a_result_the_ledger_refuses_becomes_a_failure(world: World) -> None:
     world.ledger.failures = []
     world.add("slow")
     world.ledger.wait_for(lambda: len(world.pool.roster) == 1)
-    world.ledger.failures = [CoatcheckError("too odd")] * 5
+    world.ledger.failures = [CoatcheckError("too odd")] * (MAX_REFUSALS + 1)
     world.slots[0].go.set()
     world.ledger.wait_for(lambda: ("slow", Outcome.FAILED) in world.ledger.finishes())
     world.pool.kill()

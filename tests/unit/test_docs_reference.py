@@ -112,7 +112,7 @@ def test_messages_name_the_wiring() -> None:
     for word in (
         topology.doorbell_queue("<pool>"),
         topology.ledger_queue("<method>"),
-        topology.state_key("<status>"),
+        topology.JOBS_CHANGED,
         topology.worker_key("<worker_id>"),
         topology.NOTIFICATION_DUE,
         topology.CATALOGUE_CHANGED,

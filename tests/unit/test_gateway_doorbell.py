@@ -27,12 +27,27 @@ def test_the_queue_is_declared_once_per_pool_and_connection():
     """A bell needs a queue, and declaring it costs only once until the connection changes."""
     broker = Broker()
     ringer = DoorbellRinger(broker)
-    ringer.ring("a")
-    ringer.ring("a")
-    ringer.ring("b")
+    for pool in ("a", "a", "b"):
+        ringer.ring(pool)
+        broker.confirms[-1].set_result(None)
     ringer.on_connected()
     ringer.ring("a")
     assert [pool for what, pool in broker.done if what == "declare"] == ["a", "b", "a"]
+
+
+def test_bells_that_wait_together_are_one():
+    """While a bell is on its way, any number of further ones become a single one after it."""
+    broker = Broker()
+    ringer = DoorbellRinger(broker)
+    for _ in range(5):
+        ringer.ring("a")
+    assert len(broker.confirms) == 1
+    broker.confirms[0].set_result(None)
+    assert len(broker.confirms) == 2
+    broker.confirms[1].set_result(None)
+    assert len(broker.confirms) == 2
+    ringer.ring("a")
+    assert len(broker.confirms) == 3
 
 
 def test_bells_without_confirm_are_rung_again_once_per_pool():
@@ -42,8 +57,7 @@ def test_bells_without_confirm_are_rung_again_once_per_pool():
     for pool in ("a", "a", "b"):
         ringer.ring(pool)
     broker.confirms[0].set_exception(NotSent())
-    broker.confirms[1].set_exception(NotSent())
-    broker.confirms[2].set_result(None)
+    broker.confirms[1].set_result(None)
     broker.done.clear()
     ringer.on_connected()
     assert broker.done == [("declare", "a"), ("publish", "a")]
