@@ -331,6 +331,7 @@ class BrokerClient:
         for subscription in self._subscriptions:
             yield from self._subscribe(connection, subscription)
         self._reply_queue, self._plain, self._confirmed = reply_queue, plain, confirmed
+        self._last_error = ""
         self._ready.set()
         log.info("Connected to RabbitMQ.", action="broker_connected", client=self._name)
         for subscription in self._subscriptions:
@@ -427,9 +428,10 @@ class BrokerClient:
             channel.connection.close()
 
     def _on_closed(self, connection: pika.SelectConnection, reason: Exception) -> None:
-        self._last_error = str(reason) or repr(reason)
-        if not self._stopping.is_set():
-            log.warning("No connection to RabbitMQ.", action="broker_lost", client=self._name, reason=self._last_error)
+        error = str(reason) or repr(reason)
+        if not self._stopping.is_set() and error != self._last_error:  # an outage is one line, not one per try
+            log.warning("No connection to RabbitMQ.", action="broker_lost", client=self._name, reason=error)
+        self._last_error = error
         connection.ioloop.stop()
 
     def _forget_connection(self) -> None:

@@ -12,7 +12,7 @@ from gateway.settings import GatewaySettings
 _settings = load(GatewaySettings)
 
 wsgi_app = "gateway.app:create_app()"
-bind = f"{_settings.host}:{_settings.port}"
+bind = f"{_settings.listen_host}:{_settings.port}"
 worker_class = "gthread"
 workers = _settings.gateway_processes
 threads = _settings.gateway_threads

@@ -14,7 +14,7 @@ def _none_if_empty(value: object) -> object:
 class GatewaySettings(ServiceSettings):
     """Settings of the gateway."""
 
-    host: str = "127.0.0.1"
+    listen_host: str = "127.0.0.1"
     """The address to listen on; loopback unless told otherwise."""
     port: int = Field(default=8000, ge=1, le=65535)
     """The port to listen on."""
