@@ -73,9 +73,10 @@ class Subscription:
 
 
 class _Connection(pika.SelectConnection):
-    """Hands all that one turn of the loop publishes to the socket in one piece.
+    """Hands all that is published together to the socket in one piece, and at once.
 
-    pika itself spends a system call on each frame, three for a small message.
+    pika itself spends a system call on each frame, three for a small message, and sends none before
+    its loop has turned once more to ask whether the socket takes them.
     """
 
     _held: list[bytes] | None = None
@@ -87,8 +88,11 @@ class _Connection(pika.SelectConnection):
     def let_go(self) -> None:
         """Write what was kept back."""
         held, self._held = self._held, None
-        if held and not self.is_closed:
-            super()._adapter_emit_data(b"".join(held))
+        if not held or self.is_closed:
+            return
+        super()._adapter_emit_data(b"".join(held))
+        if self._transport is not None and self._transport.get_write_buffer_size() > 0:
+            self._transport._on_socket_writable()  # noqa: SLF001 -- what the loop would call after its turn
 
     def _adapter_emit_data(self, data: bytes) -> None:
         if self._held is None:
@@ -115,6 +119,9 @@ class BrokerClient:
         self._published = 0
         self._lock = threading.Lock()
         self._woken = False
+        self._draining = False
+        self._io_thread: int | None = None
+        """The system's id of the I/O thread; under eventlet, of all threads."""
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._blocked = False
@@ -262,6 +269,9 @@ class BrokerClient:
 
     def _submit(self, action: Callable[[], None]) -> None:
         self._todo.append(action)
+        if threading.get_native_id() == self._io_thread:
+            self._drain()  # pika yields nowhere but in its loop, so no other green thread is inside it
+            return
         with self._lock:
             if self._woken or self._connection is None:
                 return
@@ -272,17 +282,22 @@ class BrokerClient:
         with self._lock:
             self._woken = False
             connection = self._connection
+        if self._draining:
+            return  # called by one of the actions: its turn comes in the loop below
+        self._draining = True
         if connection is not None:
             connection.hold()
         try:
             while self._todo:
                 self._todo.popleft()()
         finally:
+            self._draining = False
             if connection is not None:
                 connection.let_go()
 
     def _run(self) -> None:
         delay = FIRST_RETRY_SECONDS
+        self._io_thread = threading.get_native_id()
         while not self._stopping.is_set():
             try:
                 connection = _Connection(

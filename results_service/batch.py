@@ -2,7 +2,9 @@
 
 Nameko's own RPC entrypoint spends a worker thread and a database write on every message. Here the
 requests that arrive while a batch is under way form the next one, and one call of the service
-method answers all of them. The wire format stays Nameko's, so any Nameko client can call.
+method answers all of them. Batches of one method never overlap, so each method has one worker, an
+instance of the service class, for as long as the service lives. The wire format stays Nameko's, so
+any Nameko client can call.
 
     @batch
     def register(self, requests: list[Request]) -> list[object]: ...
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from nameko.exceptions import ContainerBeingKilled
+from nameko.containers import WorkerContext
 from nameko.extensions import Entrypoint, SharedExtension
 from pika.spec import BasicProperties
 
@@ -153,22 +155,24 @@ class Batch(Entrypoint):
         return batch
 
     def _run(self, batch: list[Waiting]) -> None:
-        done = threading.Event()
-
-        def handle_result(_worker: object, answers: Any, exc_info: Any) -> tuple[Any, Any]:
-            error = exc_info[1] if exc_info else None
-            for index, waiting in enumerate(batch):
-                self._reply(waiting, error if error is not None else answers[index])
-            done.set()
-            return answers, exc_info
-
+        answers: list[Any]
         try:
-            self.container.spawn_worker(
-                self, ([waiting.request for waiting in batch],), {}, handle_result=handle_result
-            )
-        except ContainerBeingKilled:
-            return  # not acknowledged: another process, or the next one, gets them
-        done.wait()
+            answers = self._method([waiting.request for waiting in batch])
+        except Exception as error:
+            log.exception("A batch failed.", action="batch_failed", method=self.method_name, requests=len(batch))
+            answers = [error] * len(batch)
+        for waiting, answer in zip(batch, answers, strict=True):
+            self._reply(waiting, answer)
+
+    @cached_property
+    def _method(self) -> Callable[[list[Request]], list[Any]]:
+        """The service method, on the lane's own worker."""
+        service = self.container.service_cls()
+        context = WorkerContext(self.container, service, self)
+        for provider in self.container.dependencies:
+            setattr(service, provider.attr_name, provider.get_dependency(context))
+        method: Callable[[list[Request]], list[Any]] = getattr(service, self.method_name)
+        return method
 
     def _reply(self, waiting: Waiting, answer: Any) -> None:
         result, error = None, None
