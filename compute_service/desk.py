@@ -150,7 +150,12 @@ class Desk(Generic[Bell]):
         self._sent = self._outbox[: 1 if self._refusals else MAX_FINISHES]
         if self._claim is None and (room := self.room) > 0:
             self._claim = Claim(
-                claim_id=self._claim_id(), worker_id=self._worker_id, pool=self._pool, tasks=self._tasks, count=room
+                claim_id=self._claim_id(),
+                worker_id=self._worker_id,
+                pool=self._pool,
+                tasks=self._tasks,
+                count=room,
+                heard=self._wanted or bool(self._bells),
             )
             self._wanted = False
             self._answering, self._bells = self._answering + self._bells, []

@@ -89,6 +89,9 @@ class Claim(Message):
     pool: str
     tasks: list[str]
     count: int = Field(ge=1, le=256)
+    heard: bool = True
+    """There is reason to think that work waits: a bell, a new connection, a free slot that is new.
+    Without, the ledger looks only if there was more when it looked last."""
 
 
 class Grant(Message):

@@ -19,7 +19,16 @@ ROOT = Path(__file__).parents[1]
 START_SECONDS = 150.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
-OWN_VARIABLES = ("AMQP_URI", "MONGODB_URI", "SMTP_URI", "PUBLIC_URL", "DATABASE", "MAIL_ALLOW", "HEARTBEAT", "LISTEN_HOST")
+OWN_VARIABLES = (
+    "AMQP_URI",
+    "MONGODB_URI",
+    "SMTP_URI",
+    "PUBLIC_URL",
+    "DATABASE",
+    "MAIL_ALLOW",
+    "HEARTBEAT",
+    "LISTEN_HOST",
+)
 """Not inherited from the person's shell."""
 
 

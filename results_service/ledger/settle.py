@@ -55,6 +55,9 @@ class Settling:
         self._settings = settings
         self._events = events
         self._wake_at = wake_at
+        self._dry: set[tuple[str, tuple[str, ...]]] = set()
+        """Pools, with the tasks asked for, in which nothing was left at the last look. A hint only: a
+        claim of somebody who has heard of work looks in any case."""
 
     @property
     def _retention(self) -> timedelta:
@@ -193,6 +196,8 @@ class Settling:
             groups[choice.claim.pool, tuple(sorted(choice.claim.tasks))].append(choice)
         taken: list[str] = []
         for (pool, tasks), group in groups.items():
+            if (pool, tasks) in self._dry and not any(choice.claim.heard for choice in group):
+                continue
             wanted = sum(choice.claim.count for choice in group)
             query: dict[str, Any] = {
                 "pool": pool,
@@ -209,6 +214,7 @@ class Settling:
                 .hint("claim")
             )
             more, due = len(due) > wanted, due[:wanted]
+            (self._dry.discard if more else self._dry.add)((pool, tasks))
             taken += [document["_id"] for document in due]
             for choice in group:
                 choice.candidates, due = due[: choice.claim.count], due[choice.claim.count :]

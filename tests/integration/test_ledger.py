@@ -244,6 +244,18 @@ def test_only_the_tasks_a_worker_has_are_granted(bench: Bench) -> None:
     assert len(bench.claim(tasks=("bmi", "other"))) == 1
 
 
+def test_who_has_heard_nothing_is_not_looked_for(bench: Bench) -> None:
+    """A claim that rides on a finish costs no look when nothing was left before; one that heard a bell does."""
+    bench.register()
+    (grant,) = bench.claim()
+    pid = bench.register()
+    finish = Finish(pid=grant.pid, fence=grant.fence, worker_id="w1", outcome=Outcome.SUCCEEDED)
+    rides = Claim(claim_id=new_id(), worker_id="w1", pool="default", tasks=["bmi"], count=1, heard=False)
+    settled = bench.settle(Settle(finishes=[finish], claim=rides))
+    assert (settled.grants, settled.more) == ([], False)
+    assert [grant.pid for grant in bench.claim()] == [pid]
+
+
 def test_priority_goes_first_and_ages(bench: Bench) -> None:
     """High before normal before low; a low one that waited long enough passes a fresh normal one."""
     low = bench.register(priority=Priority.LOW)
