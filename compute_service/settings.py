@@ -29,7 +29,7 @@ class ComputeSettings(ServiceSettings):
     """How long a worker that stops tries to report the jobs it hands back."""
     child_start_seconds: float = Field(default=60.0, gt=0, le=3600)
     """How long a child may take to import the task modules."""
-    child_max_jobs: int = Field(default=1000, ge=1)
+    child_max_jobs: int = Field(default=10_000, ge=1)
     """Jobs after which a child is replaced."""
     child_max_rss_mb: int = Field(default=512, ge=64)
     """Resident memory in MiB above which a child is replaced after its job."""

@@ -16,16 +16,19 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.channel import Channel
+from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from contracts import codec, topology
+from contracts.amqp import Connection, Delivery, Subscription
 from contracts.errors import NoReply, NotSent, Unavailable, from_wire
 from contracts.logs import logger
+
+__all__ = ["BrokerClient", "Delivery", "Subscription"]
 
 log = logger(__name__)
 
@@ -36,69 +39,6 @@ PERSISTENT = 2
 
 type_of_step = Callable[[Callable[..., None]], object]
 Script = Generator[type_of_step, Any, None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delivery:
-    """One message from a queue. `ack` may be called from any thread, once."""
-
-    body: bytes
-    properties: BasicProperties
-    redelivered: bool
-    tag: int
-    channel: Channel
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class Subscription:
-    """A queue to consume, declared and bound anew on every connection.
-
-    ``on_message`` runs in the I/O thread and must not block.
-    """
-
-    on_message: Callable[[Delivery], None]
-    queue: str = ""
-    """Empty: a private queue, named by the broker, gone with the connection."""
-    bindings: tuple[tuple[str, str], ...] = ()
-    """Pairs of exchange and routing key."""
-    arguments: dict[str, Any] | None = None
-    prefetch: int = 256
-    on_ready: Callable[[], None] | None = None
-    """Called in the I/O thread whenever the subscription is in force (again)."""
-    active: bool = True
-    """Whether it is meant to consume; see `BrokerClient.pause`."""
-    channel: Channel | None = None
-    consumer_tag: str | None = None
-    declared: str = ""
-
-
-class _Connection(pika.SelectConnection):
-    """Hands all that is published together to the socket in one piece, and at once.
-
-    pika itself spends a system call on each frame, three for a small message, and sends none before
-    its loop has turned once more to ask whether the socket takes them.
-    """
-
-    _held: list[bytes] | None = None
-
-    def hold(self) -> None:
-        """Keep back what is written, until `let_go`."""
-        self._held = []
-
-    def let_go(self) -> None:
-        """Write what was kept back."""
-        held, self._held = self._held, None
-        if not held or self.is_closed:
-            return
-        super()._adapter_emit_data(b"".join(held))
-        if self._transport is not None and self._transport.get_write_buffer_size() > 0:
-            self._transport._on_socket_writable()  # noqa: SLF001 -- what the loop would call after its turn
-
-    def _adapter_emit_data(self, data: bytes) -> None:
-        if self._held is None:
-            super()._adapter_emit_data(data)
-        else:
-            self._held.append(data)
 
 
 class BrokerClient:
@@ -113,7 +53,7 @@ class BrokerClient:
         self._parameters.client_properties = {"connection_name": name}
         self._name = name
         self._subscriptions = list(subscriptions)
-        self._todo: deque[Callable[[], None]] = deque()
+        self._todo: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
         self._calls: dict[str, Future[Any]] = {}
         self._unconfirmed: dict[int, Future[None]] = {}
         self._published = 0
@@ -125,7 +65,7 @@ class BrokerClient:
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._blocked = False
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._plain: Channel | None = None
         self._confirmed: Channel | None = None
         self._reply_queue = ""
@@ -195,7 +135,9 @@ class BrokerClient:
             properties.reply_to = self._reply_queue
             self._plain.basic_publish(topology.RPC_EXCHANGE, f"{service}.{method}", body, properties, mandatory=True)
 
-        self._submit(send)
+        self._submit(
+            send, lambda error: self._settle_call(correlation_id, error=NotSent(f"{error}; nothing was sent."))
+        )
         try:
             return future.result(timeout)
         except FutureTimeoutError:
@@ -227,7 +169,7 @@ class BrokerClient:
             self._unconfirmed[self._published] = future
             self._confirmed.basic_publish(exchange, key, body)
 
-        self._submit(publish)
+        self._submit(publish, lambda _: self._fail_publish(future))
         return future
 
     def declare(self, queue: str, exchange: str, key: str, arguments: dict[str, Any]) -> None:
@@ -267,8 +209,12 @@ class BrokerClient:
 
     # ---- the I/O thread
 
-    def _submit(self, action: Callable[[], None]) -> None:
-        self._todo.append(action)
+    def _submit(self, action: Callable[[], None], failed: Callable[[Exception], None] = lambda _: None) -> None:
+        """Have *action* run in the I/O thread; *failed* hears of it if the connection is closing under it.
+
+        Nobody needs to hear of a lost wake-up, reply or acknowledgement.
+        """
+        self._todo.append((action, failed))
         if threading.get_native_id() == self._io_thread:
             self._drain()  # pika yields nowhere but in its loop, so no other green thread is inside it
             return
@@ -289,7 +235,11 @@ class BrokerClient:
             connection.hold()
         try:
             while self._todo:
-                self._todo.popleft()()
+                action, failed = self._todo.popleft()
+                try:
+                    action()
+                except AMQPError as error:
+                    failed(error)
         finally:
             self._draining = False
             if connection is not None:
@@ -300,7 +250,7 @@ class BrokerClient:
         self._io_thread = threading.get_native_id()
         while not self._stopping.is_set():
             try:
-                connection = _Connection(
+                connection = Connection(
                     self._parameters,
                     on_open_callback=lambda opened: self._advance(self._setup(opened)),
                     on_open_error_callback=self._on_closed,
@@ -430,6 +380,10 @@ class BrokerClient:
                 future.set_result(None)
             else:
                 future.set_exception(Unavailable("RabbitMQ refused the message."))
+
+    def _fail_publish(self, future: "Future[None]") -> None:
+        if not future.done():
+            future.set_exception(NotSent())
 
     def _on_blocked(self, *, blocked: bool) -> None:
         self._blocked = blocked
