@@ -1,6 +1,8 @@
 """What `contracts.broker` is built of: a connection that sends at once, deliveries, subscriptions."""
 
+import uuid
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,3 +72,35 @@ class Connection(pika.SelectConnection):
             super()._adapter_emit_data(data)
         else:
             self._held.append(data)
+
+
+class Calls:
+    """The requests that wait for a reply, by correlation id."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Future[Any]] = {}
+
+    def begin(self) -> "tuple[str, Future[Any]]":
+        """A new correlation id, and the future of its reply."""
+        correlation_id, future = uuid.uuid4().hex, Future[Any]()
+        self._waiting[correlation_id] = future
+        return correlation_id, future
+
+    def forget(self, correlation_id: str) -> None:
+        """Nobody waits any more."""
+        self._waiting.pop(correlation_id, None)
+
+    def reply(self, correlation_id: str, result: Any) -> None:
+        """The answer has come; dropped if nobody waits for it."""
+        if (future := self._waiting.pop(correlation_id, None)) is not None:
+            future.set_result(result)
+
+    def fail(self, correlation_id: str, error: Exception) -> None:
+        """There will be no result."""
+        if (future := self._waiting.pop(correlation_id, None)) is not None:
+            future.set_exception(error)
+
+    def fail_all(self, error: Callable[[], Exception]) -> None:
+        """The connection is gone: nobody gets an answer."""
+        for correlation_id in list(self._waiting):
+            self.fail(correlation_id, error())

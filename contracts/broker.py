@@ -24,7 +24,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from contracts import codec, topology
-from contracts.amqp import Connection, Delivery, Subscription
+from contracts.amqp import Calls, Connection, Delivery, Subscription
 from contracts.errors import NoReply, NotSent, Unavailable, from_wire
 from contracts.logs import logger
 
@@ -54,7 +54,7 @@ class BrokerClient:
         self._name = name
         self._subscriptions = list(subscriptions)
         self._todo: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
-        self._calls: dict[str, Future[Any]] = {}
+        self._calls = Calls()
         self._unconfirmed: dict[int, Future[None]] = {}
         self._published = 0
         self._lock = threading.Lock()
@@ -116,9 +116,7 @@ class BrokerClient:
         """
         if not self.ready:
             raise NotSent(f"{self.trouble}; nothing was sent.")
-        correlation_id = uuid.uuid4().hex
-        future: Future[Any] = Future()
-        self._calls[correlation_id] = future
+        correlation_id, future = self._calls.begin()
         body = codec.dumps({"args": [], "kwargs": kwargs})
         properties = BasicProperties(
             content_type="application/json",
@@ -130,20 +128,18 @@ class BrokerClient:
 
         def send() -> None:
             if self._plain is None:
-                self._settle_call(correlation_id, error=NotSent(f"{self.trouble}; nothing was sent."))
+                self._calls.fail(correlation_id, NotSent(f"{self.trouble}; nothing was sent."))
                 return
             properties.reply_to = self._reply_queue
             self._plain.basic_publish(topology.RPC_EXCHANGE, f"{service}.{method}", body, properties, mandatory=True)
 
-        self._submit(
-            send, lambda error: self._settle_call(correlation_id, error=NotSent(f"{error}; nothing was sent."))
-        )
+        self._submit(send, lambda error: self._calls.fail(correlation_id, NotSent(f"{error}; nothing was sent.")))
         try:
             return future.result(timeout)
         except FutureTimeoutError:
             raise NoReply(f"{service}.{method} did not answer within {timeout:g} s.") from None
         finally:
-            self._calls.pop(correlation_id, None)
+            self._calls.forget(correlation_id)
 
     def send(self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None) -> None:
         """Publish and forget: for wake-ups and replies, whose loss is repaired elsewhere."""
@@ -349,25 +345,18 @@ class BrokerClient:
     def _on_reply(self, _channel: Channel, _method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         try:
             reply = codec.loads(body)
-            error = from_wire(reply["error"]) if reply["error"] else None
-            self._settle_call(properties.correlation_id, result=reply["result"], error=error)
+            if reply["error"]:
+                self._calls.fail(properties.correlation_id, from_wire(reply["error"]))
+            else:
+                self._calls.reply(properties.correlation_id, reply["result"])
         except (ValueError, KeyError, TypeError):
             log.warning("A reply that cannot be read was dropped.", action="reply_dropped", client=self._name)
-
-    def _settle_call(self, correlation_id: str, *, result: Any = None, error: Exception | None = None) -> None:
-        future = self._calls.pop(correlation_id, None)
-        if future is None or future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
 
     def _on_returned(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
         """Nobody has ever declared the queue: the service has not been started yet."""
         if properties.correlation_id:
             error = NotSent(f"Nothing serves {method.routing_key} yet; nothing was sent.")
-            self._settle_call(properties.correlation_id, error=error)
+            self._calls.fail(properties.correlation_id, error)
 
     def _on_confirmed(self, frame: Any) -> None:
         method = frame.method
@@ -411,10 +400,7 @@ class BrokerClient:
         self._blocked = False
         for subscription in self._subscriptions:
             subscription.channel = subscription.consumer_tag = None
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            if not call.done():
-                call.set_exception(NoReply("The connection to RabbitMQ broke before the answer came."))
+        self._calls.fail_all(lambda: NoReply("The connection to RabbitMQ broke before the answer came."))
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for publish in unconfirmed.values():
             publish.set_exception(NoReply("The connection to RabbitMQ broke before it confirmed."))

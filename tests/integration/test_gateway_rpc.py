@@ -69,10 +69,15 @@ def cut_connections(servers: Servers, uri: str) -> None:
     """Close every connection of a vhost from the broker's side."""
     vhost = uri.rpartition("/")[2]
     with servers.manage() as api:
+
+        def named() -> dict[str, str]:
+            connections = api.get(f"/vhosts/{vhost}/connections").json()
+            return {one["client_properties"].get("connection_name", ""): one["name"] for one in connections}
+
         # The management plugin learns of a connection with its next statistics.
-        until(lambda: api.get(f"/vhosts/{vhost}/connections").json())
-        for connection in api.get(f"/vhosts/{vhost}/connections").json():
-            api.delete(f"/connections/{connection['name']}")
+        until(lambda: {"gateway", "responder"} <= set(named()))
+        for name in named().values():
+            api.delete(f"/connections/{name}")
 
 
 def test_a_job_goes_over_the_wire_and_back(client: FlaskClient, responder: Responder):
@@ -132,10 +137,12 @@ def test_it_comes_back_after_the_broker_cut_it_off(
     with pika.BlockingConnection(pika.URLParameters(fresh_vhost)) as connection:
         connection.channel().queue_delete(topology.doorbell_queue("default"))
     cut_connections(servers, fresh_vhost)
-    until(lambda: client.get("/readyz").status_code == 503)
-    until(lambda: client.get("/readyz").status_code == 200)
-    assert client.post("/api/v1/tasks/bmi/jobs", json=BODY).status_code == 202
-    until(lambda: bells(fresh_vhost, "default") >= 1)
+    # A bell can only wait again if the gateway came back and declared the queue anew.
+    until(
+        lambda: (
+            client.post("/api/v1/tasks/bmi/jobs", json=BODY).status_code == 202 and bells(fresh_vhost, "default") >= 1
+        )
+    )
 
 
 def test_a_new_task_is_offered_as_soon_as_it_is_announced(client: FlaskClient, responder: Responder):
