@@ -1,4 +1,4 @@
-"""What `contracts.broker` is built of: a connection that sends at once, deliveries, subscriptions."""
+"""What `contracts.broker` is built of: its parameters, a connection that sends at once, deliveries, subscriptions."""
 
 import uuid
 from collections.abc import Callable
@@ -9,6 +9,18 @@ from typing import Any
 import pika
 from pika.channel import Channel
 from pika.spec import BasicProperties
+
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+def parameters(uri: str, *, name: str, heartbeat: int) -> pika.URLParameters:
+    """How to connect: one try at a time, each with a time-out, under a *name* that the broker shows."""
+    made = pika.URLParameters(uri)
+    made.heartbeat = heartbeat
+    made.socket_timeout = made.stack_timeout = CONNECT_TIMEOUT_SECONDS
+    made.connection_attempts = 1
+    made.client_properties = {"connection_name": name}
+    return made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from contracts import codec, topology
-from contracts.amqp import Calls, Connection, Delivery, Subscription
+from contracts.amqp import Calls, Connection, Delivery, Subscription, parameters
 from contracts.errors import NoReply, NotSent, Unavailable, from_wire
 from contracts.logs import logger
 
@@ -34,23 +34,17 @@ log = logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.2
 LAST_RETRY_SECONDS = 5.0
-CONNECT_TIMEOUT_SECONDS = 5.0
 PERSISTENT = 2
 
-type_of_step = Callable[[Callable[..., None]], object]
-Script = Generator[type_of_step, Any, None]
+Script = Generator[Callable[[Callable[..., None]], object], Any, None]
+"""Steps of a set-up: each is given the callback that brings the script on."""
 
 
 class BrokerClient:
     """RPC, events and subscriptions over one connection that heals itself."""
 
     def __init__(self, uri: str, *, name: str, heartbeat: int, subscriptions: tuple[Subscription, ...] = ()) -> None:
-        self._parameters = pika.URLParameters(uri)
-        self._parameters.heartbeat = heartbeat
-        self._parameters.socket_timeout = CONNECT_TIMEOUT_SECONDS
-        self._parameters.stack_timeout = CONNECT_TIMEOUT_SECONDS
-        self._parameters.connection_attempts = 1
-        self._parameters.client_properties = {"connection_name": name}
+        self._parameters = parameters(uri, name=name, heartbeat=heartbeat)
         self._name = name
         self._subscriptions = list(subscriptions)
         self._todo: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
