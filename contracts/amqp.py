@@ -98,6 +98,10 @@ class Calls:
         self._waiting[correlation_id] = future
         return correlation_id, future
 
+    def waits(self, correlation_id: str) -> bool:
+        """Whether the caller still wants the reply."""
+        return correlation_id in self._waiting
+
     def forget(self, correlation_id: str) -> None:
         """Nobody waits any more."""
         self._waiting.pop(correlation_id, None)

@@ -121,6 +121,8 @@ class BrokerClient:
         )
 
         def send() -> None:
+            if expires and not self._calls.waits(correlation_id):
+                return  # given up while the connection was away: it must not take effect now
             if self._plain is None:
                 self._calls.fail(correlation_id, NotSent(f"{self.trouble}; nothing was sent."))
                 return
@@ -172,12 +174,12 @@ class BrokerClient:
 
         self._submit(declare)
 
-    def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
+    def ack(self, delivery: Delivery) -> None:
         """Acknowledge; harmless if the connection that delivered it is gone (it will come again)."""
 
         def ack() -> None:
             if delivery.channel.is_open:
-                delivery.channel.basic_ack(delivery.tag, multiple)
+                delivery.channel.basic_ack(delivery.tag)
 
         self._submit(ack)
 

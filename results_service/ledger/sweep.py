@@ -18,6 +18,8 @@ from results_service.settings import ResultsSettings
 log = logger(__name__)
 
 SWEPT_AT_ONCE = 1000
+NEVER_HEARD = -1
+"""The beat of a worker that holds jobs and is on no record."""
 KEEP_TASKS_SECONDS = 600
 
 
@@ -63,6 +65,9 @@ class Sweep:
     def _give_up_silent_workers(self) -> None:
         now = self._clock.monotonic()
         beats = {worker["_id"]: worker["beat"] for worker in self._workers.find({}, {"beat": 1})}
+        # A worker that died before its first beat, or a sweep that died while giving one up, leaves only jobs.
+        for worker_id in self._jobs.distinct("worker", {"status": JobStatus.RUNNING}):
+            beats.setdefault(worker_id, NEVER_HEARD)
         for worker_id in [known for known in self._watched if known not in beats]:
             del self._watched[worker_id]
         for worker_id, beat in beats.items():
@@ -76,7 +81,8 @@ class Sweep:
     def _give_up(self, worker_id: str, beat: int) -> None:
         """Its jobs may run elsewhere. Their fences stay: until the next claim, its finish still counts."""
         log.warning("A worker has fallen silent and is given up.", action="worker_lost", worker=worker_id)
-        if self._workers.delete_one({"_id": worker_id, "beat": beat}).deleted_count == 0:
+        known = self._workers.find_one({"_id": worker_id}, {"beat": 1})
+        if (known["beat"] if known else NEVER_HEARD) != beat:
             return  # it has come back this very moment
         error = JobError(
             kind=ErrorKind.WORKER_LOST,
@@ -101,6 +107,8 @@ class Sweep:
                 self._events.jobs_changed([change])
                 if document["notifications"] and update.status.terminal:
                     self._events.mail_due(document["_id"])
+        # Last: as long as the worker is on record, a sweep that was interrupted here is done again.
+        self._workers.delete_one({"_id": worker_id, "beat": beat})
         for pool in pools:
             self._events.ring(pool)
         self._events.catalogue_changed()

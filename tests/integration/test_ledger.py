@@ -412,6 +412,28 @@ def test_a_silent_worker_is_given_up(bench: Bench) -> None:
     assert (grant.fence, grant.attempt) == (2, 2)
 
 
+def test_a_worker_that_was_never_heard_of_is_given_up(bench: Bench) -> None:
+    """A worker that dies between its claim and its first beat does not keep the job for ever."""
+    pid = bench.register()
+    bench.claim()
+    bench.ledger.sweep(broker_ready=True)
+    bench.clock.advance(15)
+    bench.ledger.sweep(broker_ready=True)
+    assert bench.job(pid)["status"] == JobStatus.PENDING
+
+
+def test_an_interrupted_giving_up_is_done_again(bench: Bench) -> None:
+    """A worker whose record is gone while its job still runs is found by the job it holds."""
+    pid = bench.register()
+    bench.claim()
+    bench.beat(RunningJob(pid=pid, fence=1))
+    bench.database.workers.delete_many({})
+    bench.ledger.sweep(broker_ready=True)
+    bench.clock.advance(15)
+    bench.ledger.sweep(broker_ready=True)
+    assert bench.job(pid)["status"] == JobStatus.PENDING
+
+
 def test_the_finish_of_a_worker_given_up_counts_until_the_next_claim(bench: Bench) -> None:
     """Giving up does not raise the fence: a result that arrives before somebody else claims is kept."""
     pid = bench.register()
