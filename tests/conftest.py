@@ -18,11 +18,14 @@ from pathlib import Path
 
 import pytest
 import shared_servers
+from ledger_bench import Bench
 from pymongo import MongoClient
+from pymongo.uri_parser import parse_uri
 from running_stack import MakeStack, RunningStack
 from shared_servers import Servers
 
 from local_stack.problems import StackProblem
+from results_service.ledger.database import Database
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
@@ -120,6 +123,17 @@ def fresh_database(servers: Servers) -> Iterator[str]:
     yield uri
     with MongoClient[dict[str, object]](uri) as client:
         client.drop_database(client.get_default_database().name)
+
+
+@pytest.fixture
+def bench(fresh_database: str) -> Iterator[Bench]:
+    """A ledger with its indexes in an empty database."""
+    name = parse_uri(fresh_database)["database"]
+    assert name
+    database = Database(fresh_database, name, timeout_seconds=10)
+    database.prepare()
+    yield Bench(database)
+    database.close()
 
 
 @pytest.fixture(scope="session")
