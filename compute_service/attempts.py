@@ -39,6 +39,8 @@ class AttemptState:
     memory_poll_at: float = 0.0
     peak_memory_bytes: int | None = None
     killed: bool = False
+    pipe_broken: bool = False
+    """The task closed the pipe, or wrote into it."""
     progress: Progress | None = None
     """The newest that left the child."""
 
@@ -87,6 +89,9 @@ def died(attempt: AttemptState, worker_id: str, exit_code: int | None, cpu_secon
         error = _limit_error(attempt)
     elif attempt.ending is Ending.HANDED_BACK:
         outcome = Outcome.HANDED_BACK
+    elif attempt.pipe_broken:
+        message = "The job closed the pipe between its process and the worker, or wrote into it. It was killed."
+        error = JobError(kind=ErrorKind.CRASHED, message=message)
     else:
         error = _crash_error(exit_code)
     return Finish(

@@ -19,11 +19,12 @@ from compute_service.interrupts import Interrupts
 from compute_service.job import Job
 from compute_service.leftovers import Leftovers
 from compute_service.metering import Meter, give_way
-from compute_service.outcomes import failed
+from compute_service.outcomes import failed, stopped_by_limit
 from compute_service.reporting import Reporter
 from contracts.status import ErrorKind
 
 PR_SET_CHILD_SUBREAPER = 36
+OUT_OF_MEMORY = "The task needed more memory than it may have."
 
 
 class Child:
@@ -36,7 +37,7 @@ class Child:
         self._interrupts.install()
         self._reporter = Reporter(pipe, self._interrupts)
         self._meter = Meter()
-        self._leftovers = Leftovers(self._reporter.threads)
+        self._leftovers = Leftovers(self._reporter.threads, self._meter.status())
 
     def serve(self) -> None:
         """Run jobs until the parent is gone."""
@@ -59,17 +60,22 @@ class Child:
             outcome = failed(ErrorKind.CRASHED, f"This worker has no task {order['task']!r}.")
         else:
             meter.limit_memory(definition.descriptor.memory_limit_mb)
-            outcome = execute(definition, order["params"], job, self._interrupts)
+            try:
+                outcome = execute(definition, order["params"], job, self._interrupts)
+            except MemoryError as error:
+                meter.limit_memory(None)  # or there is no memory to say so
+                outcome = stopped_by_limit(ErrorKind.OUT_OF_MEMORY, OUT_OF_MEMORY, error)
             meter.limit_memory(None)
         cpu_after = meter.cpu_seconds()
-        found = self._leftovers.found()
+        status = meter.status()
+        found = self._leftovers.found(status)
         if not self._interrupts.installed():
             found.append("signal handlers")
         report = {
             **members(outcome),
             "cpu_seconds": round(cpu_after - cpu_before, 6),
             "cpu_total_seconds": cpu_after,
-            "peak_memory_bytes": meter.peak_bytes(),
+            "peak_memory_bytes": meter.peak_bytes(status),
             "resident_bytes": meter.resident_bytes(),
             "leftovers": found,
         }

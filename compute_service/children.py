@@ -88,6 +88,10 @@ class Child:
         """Whether the process itself still runs."""
         return not ended(self.process_id)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the end of the process itself, at most *seconds*."""
+        return self._groups.ends_within(self._process, seconds)
+
     def resident_bytes(self) -> int:
         """Resident memory of the process and everything below it."""
         return procfs.resident_bytes([self.process_id, *procfs.descendants(self.process_id)])
@@ -98,11 +102,15 @@ class Child:
             self._groups.kill(self.process_id)
 
     def end(self) -> tuple[list[dict[str, Any]], resource.struct_rusage | None]:
-        """Kill whatever still runs, read the pipe to its end, reap.
+        """Kill whatever still runs, reap, read the pipe to its end.
 
         Returns the frames that were still in the pipe, and what the process used in its life.
         """
         self.kill()
+        usage = self._groups.reap(self._process, REAP_SECONDS)
+        if usage is None:
+            log.error("A killed child does not end.", action="child_stuck", child=self.process_id)
+        self._groups.end_orphans()  # before the pipe is read: one of them may hold its other end
         frames: list[dict[str, Any]] = []
         deadline = time.monotonic() + DRAIN_SECONDS
         try:
@@ -111,10 +119,6 @@ class Child:
         except (EOFError, OSError, BrokenFrameError):
             pass  # TimeoutError is an OSError: somebody out of reach still holds the other end
         self._pipe.close()
-        usage = self._groups.reap(self._process, REAP_SECONDS)
-        if usage is None:
-            log.error("A killed child does not end.", action="child_stuck", child=self.process_id)
-        self._groups.end_orphans()
         return frames, usage
 
     @property

@@ -21,11 +21,16 @@ INVALID_RESULT = "The task returned what its annotation does not allow: "
 def execute(  # noqa: PLR0911 -- one per way to end
     definition: TaskDefinition, params: Mapping[str, Any], job: Job, interrupts: Interrupts
 ) -> TaskOutcome:
-    """Validate *params*, call the task, validate what it returns. Never raises what the task raises."""
+    """Validate *params*, call the task, validate what it returns.
+
+    Raises `MemoryError`, which can be described only when there is memory again, and nothing else.
+    """
     try:
         arguments = dict(definition.params.model_validate(params).__dict__)
     except ValidationError as error:
         return invalid_params(error, params)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 -- a validator of the task may raise anything
         return raised(error, definition)
     if definition.job_parameter is not None:
@@ -44,8 +49,8 @@ def execute(  # noqa: PLR0911 -- one per way to end
         interrupts.end()
         seconds = time.monotonic() - began
         return stopped_by_limit(ErrorKind.TIMEOUT, f"The time limit passed; stopped after {seconds:.1f} s.", stop)
-    except MemoryError as error:
-        return stopped_by_limit(ErrorKind.OUT_OF_MEMORY, "The task needed more memory than it may have.", error)
+    except MemoryError:
+        raise
     except InvalidParams as error:
         return invalid_params(error, params)
     except BaseException as error:  # noqa: BLE001 -- SystemExit and the like end the attempt, not the child
@@ -64,8 +69,8 @@ def _succeeded(definition: TaskDefinition, value: Any) -> TaskOutcome:
         return failed(ErrorKind.INVALID_RESULT, f"{INVALID_RESULT}{where}: {first['msg']}")
     except PydanticSerializationError as error:
         return failed(ErrorKind.INVALID_RESULT, f"{INVALID_RESULT}{error}")
-    except MemoryError as error:
-        return stopped_by_limit(ErrorKind.OUT_OF_MEMORY, "The result needed more memory than the task may have.", error)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 -- a validator or serializer of the result may raise anything
         return failed(ErrorKind.INVALID_RESULT, f"{INVALID_RESULT}{error!r}")
     for fault in bounds.faults(result):

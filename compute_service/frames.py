@@ -1,4 +1,4 @@
-"""Messages over a pipe: a length of four bytes, big-endian, then that much JSON."""
+"""Messages over a pipe: a mark of two bytes, a length of four, big-endian, then that much JSON."""
 
 import socket
 import struct
@@ -10,7 +10,9 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Far above parameters and results (256 KiB each); a catalogue of many tasks has to fit as well."""
 READ_BYTES = 65536
 
-_LENGTH = struct.Struct(">I")
+_HEAD = struct.Struct(">2sI")
+_MARK = b"\xc7\x0a"
+"""Without it, stray bytes that look like a length would make the reader wait for frames to fill it."""
 
 
 class BrokenFrameError(Exception):
@@ -35,7 +37,7 @@ class FrameSocket:
         if len(body) > MAX_FRAME_BYTES:
             msg = f"a frame of {len(body)} bytes; {MAX_FRAME_BYTES} are allowed"
             raise ValueError(msg)
-        self._socket.sendall(_LENGTH.pack(len(body)) + body)
+        self._socket.sendall(_HEAD.pack(_MARK, len(body)) + body)
 
     def receive(self, timeout: float | None = None) -> dict[str, Any]:
         """The next message.
@@ -63,16 +65,19 @@ class FrameSocket:
         self._socket.close()
 
     def _take(self) -> dict[str, Any] | None:
-        if len(self._buffer) < _LENGTH.size:
+        if not _MARK.startswith(self._buffer[: len(_MARK)]):
+            msg = "bytes that are no frame"
+            raise BrokenFrameError(msg)
+        if len(self._buffer) < _HEAD.size:
             return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
+        _, length = _HEAD.unpack_from(self._buffer)
         if length > MAX_FRAME_BYTES:
             msg = f"a frame that says it has {length} bytes"
             raise BrokenFrameError(msg)
-        end = _LENGTH.size + length
+        end = _HEAD.size + length
         if len(self._buffer) < end:
             return None
-        body = bytes(self._buffer[_LENGTH.size : end])
+        body = bytes(self._buffer[_HEAD.size : end])
         del self._buffer[:end]
         try:
             message = codec.loads(body)

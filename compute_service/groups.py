@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -73,23 +72,28 @@ class ProcessGroups:
         """SIGKILL to the group and to everything below its leader."""
         kill_all([group])
 
-    def reap(self, process: "subprocess.Popen[bytes]", timeout: float) -> resource.struct_rusage | None:
-        """Wait for the leader's end, forget the group; None if it does not end in *timeout* seconds."""
-        deadline = time.monotonic() + timeout
+    def ends_within(self, process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+        """Wait for the leader's end, at most *seconds*; it is not reaped."""
+        deadline = time.monotonic() + seconds
         pause = FIRST_POLL_SECONDS
-        while True:
-            if ended(process.pid):
-                with self._lock:
-                    # Until it is reaped its id cannot be another's, so the guardian forgets it before.
-                    self._groups.discard(process.pid)
-                    self._tell(b"-%d\n" % process.pid)
-                    _, status, usage = os.wait4(process.pid, os.WNOHANG)
-                    process.returncode = os.waitstatus_to_exitcode(status)
-                    return usage
+        while not ended(process.pid):
             if time.monotonic() >= deadline:
-                return None
+                return False
             time.sleep(pause)
             pause = min(pause * 2, LAST_POLL_SECONDS)
+        return True
+
+    def reap(self, process: "subprocess.Popen[bytes]", timeout: float) -> resource.struct_rusage | None:
+        """Wait for the leader's end, forget the group; None if it does not end in *timeout* seconds."""
+        if not self.ends_within(process, timeout):
+            return None
+        with self._lock:
+            # Until it is reaped its id cannot be another's, so the guardian forgets it before.
+            self._groups.discard(process.pid)
+            self._tell(b"-%d\n" % process.pid)
+            _, status, usage = os.wait4(process.pid, os.WNOHANG)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return usage
 
     def end_orphans(self) -> None:
         """Kill and reap every process that this service has inherited from a dead child."""
@@ -103,9 +107,7 @@ class ProcessGroups:
             known = self._not_ours | self._groups | ({self._guardian.pid} if self._guardian is not None else set())
             orphans = [child for child in procfs.children(os.getpid()) if child not in known]
             for orphan in orphans:
-                for process_id in (*procfs.descendants(orphan), orphan):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(process_id, signal.SIGKILL)
+                kill_all([orphan])
                 with contextlib.suppress(ChildProcessError):
                     os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOHANG)
         return bool(orphans)

@@ -19,18 +19,34 @@ from compute_service.procfs import descendants
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def kill_all(groups: Iterable[int]) -> int:
-    """Kill each process group, its leader and every process below the leader; how many were told."""
-    told = 0
-    for group in groups:
-        below = descendants(group)
+FREEZE_ROUNDS = 100
+"""Looks for what was started while the others were being stopped."""
+
+
+def kill_all(leaders: Iterable[int]) -> None:
+    """Kill each of these processes, its process group and every process below it.
+
+    All are stopped before the first is killed: what is stopped starts nothing that would be missed.
+    """
+    for leader in leaders:
+        stopped: set[int] = set()
+        _send(leader, signal.SIGSTOP)
+        for _ in range(FREEZE_ROUNDS):
+            new = set(descendants(leader)) - stopped
+            for process_id in new:
+                _send(process_id, signal.SIGSTOP, group=False)
+            stopped |= new
+            if not new:
+                break
+        for process_id in stopped:
+            _send(process_id, signal.SIGKILL, group=False)
+        _send(leader, signal.SIGKILL)
+
+
+def _send(process_id: int, number: signal.Signals, *, group: bool = True) -> None:
+    for send in (os.kill, os.killpg) if group else (os.kill,):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
-            told += 1
-        for process_id in below:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process_id, signal.SIGKILL)
-    return told
+            send(process_id, number)
 
 
 def main() -> None:

@@ -31,9 +31,13 @@ class Meter:
             with contextlib.suppress(OSError):
                 os.pwrite(self._reset, b"5", 0)
 
-    def peak_bytes(self) -> int | None:
-        """The most resident memory since the last reset."""
-        status = os.pread(self._status, 8192, 0)
+    def status(self) -> bytes:
+        """What the kernel says about this process (proc(5), /proc/pid/status)."""
+        return os.pread(self._status, 8192, 0)
+
+    @staticmethod
+    def peak_bytes(status: bytes) -> int | None:
+        """The most resident memory since the last reset, of what `status` said."""
         at = status.find(b"VmHWM:")
         return None if at < 0 else int(status[at + 6 :].split(None, 1)[0]) * 1024
 

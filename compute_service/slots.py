@@ -24,6 +24,8 @@ log = logger(__name__)
 LIVENESS_SECONDS = 0.5
 """How often a silent child is checked: its pipe may be held open by a process that it left behind."""
 START_TRIES = 3
+ENDING_SECONDS = 0.2
+"""A process that dies closes its pipe first; one that still lives after so long has closed it itself."""
 
 OnProgress = Callable[[Grant, Progress], None]
 
@@ -211,6 +213,7 @@ class Slot:
         return finish
 
     def _ended(self, child: Child, attempt: AttemptState) -> Finish | None:
+        attempt.pipe_broken = not attempt.killed and not child.ends_within(ENDING_SECONDS)
         frames, usage = self._discard()
         for message in frames:
             if "outcome" in message:

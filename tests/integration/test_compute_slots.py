@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,76 +9,14 @@ from typing import Any
 
 import psutil
 import pytest
+from slot_bench import PATIENCE_SECONDS, ROOT, Bench, gone, wait_until
 
 from compute_service.attempts import Ending
 from compute_service.children import ChildFailedError
 from compute_service.groups import ProcessGroups
 from compute_service.settings import ComputeSettings
 from compute_service.slots import Slot
-from contracts.job import Progress
-from contracts.messages import Finish, Grant
 from contracts.status import ErrorKind, Outcome
-
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-PATIENCE_SECONDS = 20.0
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for *condition*, at most `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true"
-        time.sleep(0.01)
-
-
-def gone(process_id: int) -> bool:
-    return not psutil.pid_exists(process_id) or psutil.Process(process_id).status() == psutil.STATUS_ZOMBIE
-
-
-class Bench:
-    """A slot, what it reported on the way, and a short way to run a task in it."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.progress: list[Progress] = []
-        self.groups = ProcessGroups()
-        self.groups.start()
-        chosen = {"slots": 1, "cancel_grace_seconds": 0.5, "memory_poll_seconds": 0.1, **settings}
-        self.slot = Slot(
-            worker_id="w",
-            settings=ComputeSettings(task_modules="compute_tasks", **chosen),
-            groups=self.groups,
-            on_progress=lambda _grant, progress: self.progress.append(progress),
-            environ={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "AMQP_URI": "secret"},
-        )
-
-    def run(self, task: str, *, time_limit: float = 60, **params: Any) -> Finish:
-        """Run a task to its end."""
-        finish = self.slot.run(grant(task, time_limit=time_limit, **params))
-        assert finish is not None
-        return finish
-
-    def run_aside(self, task: str, **params: Any) -> tuple[threading.Thread, list[Finish | None]]:
-        """Run in a thread; returns when the task has said that it has started."""
-        finishes: list[Finish | None] = []
-        thread = threading.Thread(target=lambda: finishes.append(self.slot.run(grant(task, **params))))
-        thread.start()
-        wait_until(lambda: self.progress, "the task's first progress")
-        return thread, finishes
-
-
-def grant(task: str, *, time_limit: float = 60, **params: Any) -> Grant:
-    return Grant(
-        pid="p1",
-        fence=1,
-        task=task,
-        task_version="1",
-        params=params,
-        attempt=1,
-        max_attempts=3,
-        time_limit=time_limit,
-        claim_id="c",
-    )
 
 
 @pytest.fixture
@@ -92,8 +29,7 @@ def make_bench() -> Iterator[Callable[..., Bench]]:
 
     yield make
     for one in made:
-        one.slot.close()
-        one.groups.stop()
+        one.close()
 
 
 @pytest.fixture
