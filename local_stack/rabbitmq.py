@@ -17,6 +17,9 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's /usr/sbin/rabbitmq-server changes the user; this one runs as the caller."""
 USER = "coatcheck"
 PROBE_SECONDS = 2.0
+ERLANG_FLAGS = f"-kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}} +sbwt none +sbwtdcpu none +sbwtdio none"
+"""The node talks to its tools on loopback only. Its schedulers sleep when they are idle instead of
+spinning: on a machine with few cores they would take the time from the services that they wait for."""
 
 
 class RabbitMQ:
@@ -74,7 +77,7 @@ class RabbitMQ:
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "generated"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG_FLAGS,
         }
         epmd = (self._epmd, "-address", LOOPBACK, "-port", str(self.epmd_port))
         return (
