@@ -131,9 +131,9 @@ class Desk(Generic[Bell]):
         return min(max(wanted, 0), MAX_CLAIM)
 
     @property
-    def unresolved(self) -> bool:
-        """Whether the ledger may have granted something whose answer has not come."""
-        return self._claim is not None
+    def unresolved(self) -> str | None:
+        """The id of the claim that the ledger may have granted something, and whose answer has not come."""
+        return None if self._claim is None else self._claim.claim_id
 
     @property
     def quiet(self) -> bool:

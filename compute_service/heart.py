@@ -86,6 +86,7 @@ class Heart:
             started_at=self._started_at,
             draining=pool.draining,
             running=pool.roster.listing(),
+            claiming=pool.claim_unresolved,
         )
 
     def _heard(self, heartbeat: Heartbeat, reply: HeartbeatReply) -> None:

@@ -193,8 +193,8 @@ class Pool(Generic[Bell]):
         self._announcer.want()
 
     @property
-    def claim_unresolved(self) -> bool:
-        """Whether jobs may have been granted that the roster does not list yet. Needs the lock."""
+    def claim_unresolved(self) -> str | None:
+        """The claim by which jobs may have been granted that the roster does not list yet. Needs the lock."""
         return self._desk.unresolved
 
     # ---- to the ledger and back

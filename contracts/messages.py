@@ -182,6 +182,8 @@ class Heartbeat(Message):
     started_at: datetime
     draining: bool = False
     running: list[RunningJob] = Field(default_factory=list)
+    claiming: str | None = None
+    """The claim whose answer has not come: what it was granted is missing in ``running``, and is not lost."""
 
 
 class Stop(Message):

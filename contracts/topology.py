@@ -26,6 +26,9 @@ JOBS_CHANGED = "jobs_changed"
 CATALOGUE_CHANGED = "catalogue_changed"
 """Event: a task appeared, changed or went."""
 
+PROBE = "probe"
+"""Event: nothing has happened; its confirm says that the broker works."""
+
 DOORBELL_BOUND = 64
 """Bells that wait in a pool's queue; the oldest is dropped, since one bell says as much as ten."""
 

@@ -7,10 +7,10 @@ from typing import Any
 from nameko.extensions import DependencyProvider, Entrypoint
 from pymongo.errors import PyMongoError
 
-from contracts.broker import BrokerClient
 from contracts.logs import logger
 from results_service.batch import BatchServer
 from results_service.ledger.bootstrap import Ledger, bootstrap
+from results_service.ledger.leases import LOOKS_PER_LEASE
 
 log = logger(__name__)
 
@@ -57,18 +57,8 @@ class LedgerProvider(DependencyProvider):
                 return
 
 
-class BrokerProvider(DependencyProvider):
-    """The broker client itself, for those who want to know how it is."""
-
-    server = BatchServer()
-
-    def get_dependency(self, worker_ctx: Any) -> BrokerClient:  # noqa: ARG002 -- Nameko's signature
-        """The client; safe for concurrent workers."""
-        return self.server.client
-
-
 class SweepTimer(Entrypoint):
-    """Runs a method every ``sweep_seconds``, and when a scheduled job or a retry becomes due."""
+    """Runs a method every ``sweep_seconds``, several times per lease, and when the ledger's alarm is set for."""
 
     server = BatchServer()
 
@@ -90,9 +80,10 @@ class SweepTimer(Entrypoint):
         return next(p.ledger for p in self.container.dependencies if isinstance(p, LedgerProvider))
 
     def _run(self) -> None:
-        ledger = self._ledger
+        ledger, settings = self._ledger, self.server.settings
+        longest = min(settings.sweep_seconds, settings.lease_seconds / LOOKS_PER_LEASE)
         while not self._stopping.is_set():
-            ledger.alarm.wait(self.server.settings.sweep_seconds, self._stopping.is_set)
+            ledger.alarm.wait(longest, self._stopping.is_set)
             if self._stopping.is_set():
                 return
             done = threading.Event()

@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from nameko.rpc import rpc
 from pymongo.errors import PyMongoError
 
 from contracts import codec, logs
-from contracts.broker import BrokerClient
 from contracts.errors import CoatcheckError
 from contracts.logs import logger
 from contracts.messages import Announcement, GetJob, Heartbeat, JobQuery, NewJob, Order, Settle
 from contracts.settings import load
 from results_service.batch import Request, batch
-from results_service.dependencies import BrokerProvider, LedgerProvider, sweep_timer
+from results_service.dependencies import LedgerProvider, sweep_timer
 from results_service.ledger.bootstrap import Ledger
+from results_service.rpc import rpc
 from results_service.serving import answer_all, answer_one, away
 from results_service.settings import ResultsSettings
+
+PROBE_SECONDS = 1.0
+"""How long RabbitMQ may take to confirm a message before the sweep calls it away."""
 
 _settings = load(ResultsSettings)
 logs.configure(level=_settings.log_level, fmt=_settings.log_format, service="results")
@@ -28,7 +30,6 @@ class ResultsService:
     name = "results"
 
     ledger: Ledger = LedgerProvider()
-    broker: BrokerClient = BrokerProvider()
 
     # ---- the hot path: ledger.*
 
@@ -106,7 +107,7 @@ class ResultsService:
     def sweep(self) -> None:
         """Repair what lost messages left undone."""
         try:
-            next_due = self.ledger.sweep(broker_ready=self.broker.ready)
+            next_due = self.ledger.sweep(broker_ready=self.ledger.events.broker_answers(PROBE_SECONDS))
         except PyMongoError as error:
             log.warning("The sweep waits for MongoDB.", action="sweep_skipped", reason=str(error)[:500])
             return

@@ -19,7 +19,7 @@ class ResultsSettings(ServiceSettings):
     lease_seconds: float = Field(default=15, gt=0)
     """A worker whose heartbeat stands still for so long is given up."""
     sweep_seconds: float = Field(default=5, gt=0)
-    """The longest pause between two sweeps."""
+    """The longest pause between two sweeps; a fifth of the lease if that is less."""
     retention_days: float = Field(default=30, gt=0)
     """How long an ended job is kept."""
     idempotency_hours: float = Field(default=24, gt=0)

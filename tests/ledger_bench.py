@@ -22,7 +22,11 @@ from contracts.messages import (
 from contracts.status import ErrorKind, Outcome
 from results_service.ledger.bootstrap import Ledger
 from results_service.ledger.database import Database
+from results_service.ledger.leases import RECONNECT_SECONDS
 from results_service.settings import ResultsSettings
+
+LEASE_SECONDS = 15.0
+"""The default, which the tests have."""
 
 
 class ManualClock:
@@ -115,7 +119,7 @@ class Bench:
         error = JobError(kind=ErrorKind.CRASHED, message="killed by signal 9", signal="SIGKILL")
         return self.finish(grant, Outcome.FAILED, error=error, retriable=retriable)
 
-    def beat(self, *running: RunningJob, worker: str = "w1") -> list[Stop]:
+    def beat(self, *running: RunningJob, worker: str = "w1", claiming: str | None = None) -> list[Stop]:
         self.beats += 1
         return (
             self.ledger.heartbeat(
@@ -130,17 +134,24 @@ class Bench:
                         beat=self.beats,
                         started_at=self.clock.now(),
                         running=list(running),
+                        claiming=claiming,
                     )
                 ]
             )[0]
         ).stop
 
+    def watch(self, seconds: float) -> None:
+        """Time passes, and the sweep looks again and again, as the service has it do."""
+        for _ in range(int(seconds)):
+            self.ledger.sweep(broker_ready=True)
+            self.clock.advance(1)
+        self.ledger.sweep(broker_ready=True)
+
     def fall_silent(self, *running: RunningJob) -> None:
         """One last beat, and then nothing for as long as the lease."""
+        self.watch(RECONNECT_SECONDS)
         self.beat(*running)
-        self.ledger.sweep(broker_ready=True)
-        self.clock.advance(15)
-        self.ledger.sweep(broker_ready=True)
+        self.watch(LEASE_SECONDS)
 
     def job(self, pid: str) -> dict[str, Any]:
         answer = self.ledger.queries.get([GetJob(pid=pid, owner="local")])[0]

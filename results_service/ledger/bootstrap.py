@@ -59,6 +59,7 @@ class Ledger:
         clock = clock or SystemClock()
         self.database = database
         self.settings = settings
+        self.events = events
         self.alarm = Alarm(clock)
         self.register = Register(database, clock, settings, events, self.alarm.set)
         self.settle = Settling(database, clock, settings, events, self.alarm.set)

@@ -1,7 +1,10 @@
 """What the ledger tells the others: wake-ups, all of them. Losing one breaks nothing."""
 
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
 from contracts import codec, topology
 from contracts.broker import BrokerClient
+from contracts.errors import CoatcheckError
 from contracts.messages import Doorbell, JobsChanged, Message, NotificationDue, StateChange, Stop
 
 
@@ -32,6 +35,16 @@ class Events:
         """Work waits in *pool*."""
         body = codec.dumps(Doorbell(pool=pool).model_dump())
         self._client.send(topology.DOORBELL_EXCHANGE, pool, body)
+
+    def broker_answers(self, timeout: float) -> bool:
+        """Whether RabbitMQ takes a message within *timeout* seconds. An open connection alone does not say so."""
+        if not self._client.ready:
+            return False
+        try:
+            self._client.publish(topology.EVENTS_EXCHANGE, topology.PROBE, b"").result(timeout)
+        except (CoatcheckError, FutureTimeoutError):
+            return False
+        return self._client.ready
 
     def _publish(self, key: str, message: Message) -> None:
         self._client.send(topology.EVENTS_EXCHANGE, key, codec.dumps(message.model_dump()))

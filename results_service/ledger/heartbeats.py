@@ -35,7 +35,7 @@ class Heartbeats:
                 UpdateOne(
                     {"_id": beat.worker_id},
                     {
-                        "$set": beat.model_dump(exclude={"worker_id", "schema_version", "running"})
+                        "$set": beat.model_dump(exclude={"worker_id", "schema_version", "running", "claiming"})
                         | {"seen_at": now, "running": [job.pid for job in beat.running]}
                     },
                     upsert=True,
@@ -68,7 +68,7 @@ class Heartbeats:
         held = {"status": JobStatus.RUNNING, "worker": {"$in": [beat.worker_id for beat in beats]}}
         found = self._jobs.find(
             {"$or": [{"_id": {"$in": listed}}, held]} if listed else held,
-            {"fence": 1, "status": 1, "worker": 1, "cancel_requested_at": 1},
+            {"fence": 1, "status": 1, "worker": 1, "claim_id": 1, "cancel_requested_at": 1},
         )
         return {document["_id"]: document for document in found}
 
@@ -86,7 +86,10 @@ class Heartbeats:
         missing = {
             (pid, document["fence"]): before.get((pid, document["fence"]), 0) + 1
             for pid, document in documents.items()
-            if document["worker"] == beat.worker_id and document["status"] == JobStatus.RUNNING and pid not in listed
+            if document["worker"] == beat.worker_id
+            and document["status"] == JobStatus.RUNNING
+            and document["claim_id"] != beat.claiming
+            and pid not in listed
         }
         for (pid, fence), beats in missing.items():
             if beats > MISSED_BEATS:

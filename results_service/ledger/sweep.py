@@ -1,6 +1,6 @@
 """What a lost message left undone. Any results service may sweep: each repair is a conditional write."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pymongo.errors import PyMongoError
 
@@ -13,6 +13,7 @@ from results_service.ledger import transitions
 from results_service.ledger.catalogue import CatalogueKeeper
 from results_service.ledger.database import Database
 from results_service.ledger.events import Events
+from results_service.ledger.leases import Leases
 from results_service.settings import ResultsSettings
 
 log = logger(__name__)
@@ -35,17 +36,17 @@ class Sweep:
         self._settings = settings
         self._events = events
         self._catalogue = catalogue
-        self._watched: dict[str, tuple[int, float]] = {}
+        self._leases = Leases(clock, lease_seconds=settings.lease_seconds)
         self._kept_tasks_at = float("-inf")
 
     def __call__(self, *, broker_ready: bool) -> datetime | None:
-        """Sweep once; returns when the next scheduled job becomes due, if one is known.
+        """Sweep once; returns when the next scheduled job becomes due or the next lease ends, if one is known.
 
         Silence of a worker counts only while this process has seen ledger and broker healthy:
         an outage of ours must not run anybody's job twice. Raises `PyMongoError`.
         """
         if not broker_ready:
-            self._watched.clear()
+            self._leases.interrupt()
             return None
         try:
             self._give_up_silent_workers()
@@ -55,28 +56,24 @@ class Sweep:
             if self._clock.monotonic() - self._kept_tasks_at >= KEEP_TASKS_SECONDS:
                 self._catalogue.still_served()
                 self._kept_tasks_at = self._clock.monotonic()
-            return self._next_due()
+            return min((moment for moment in (self._next_due(), self._lease_end()) if moment), default=None)
         except PyMongoError:
-            self._watched.clear()
+            self._leases.interrupt()
             raise
 
     # ---- workers
 
     def _give_up_silent_workers(self) -> None:
-        now = self._clock.monotonic()
         beats = {worker["_id"]: worker["beat"] for worker in self._workers.find({}, {"beat": 1})}
         # A worker that died before its first beat, or a sweep that died while giving one up, leaves only jobs.
         for worker_id in self._jobs.distinct("worker", {"status": JobStatus.RUNNING}):
             beats.setdefault(worker_id, NEVER_HEARD)
-        for worker_id in [known for known in self._watched if known not in beats]:
-            del self._watched[worker_id]
-        for worker_id, beat in beats.items():
-            last_beat, since = self._watched.get(worker_id, (None, now))
-            if beat != last_beat:
-                self._watched[worker_id] = (beat, now)
-            elif now - since >= self._settings.lease_seconds:
-                self._give_up(worker_id, beat)
-                del self._watched[worker_id]
+        for worker_id in self._leases.overdue(beats):
+            self._give_up(worker_id, beats[worker_id])
+
+    def _lease_end(self) -> datetime | None:
+        left = self._leases.seconds_left()
+        return None if left is None else self._clock.now() + timedelta(seconds=left)
 
     def _give_up(self, worker_id: str, beat: int) -> None:
         """Its jobs may run elsewhere. Their fences stay: until the next claim, its finish still counts."""

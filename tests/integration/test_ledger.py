@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from ledger_bench import Bench
+from ledger_bench import LEASE_SECONDS, Bench
 
 from contracts import codec
 from contracts.errors import IdempotencyMismatch, NotCancellable, NotFound
@@ -21,6 +21,7 @@ from contracts.messages import (
     Settle,
 )
 from contracts.status import ErrorKind, JobStatus, NotifyOn, Outcome, Priority
+from results_service.ledger.leases import RECONNECT_SECONDS
 
 
 def test_a_job_lives_from_register_to_result(bench: Bench) -> None:
@@ -121,7 +122,6 @@ def test_priority_goes_first_and_ages(bench: Bench) -> None:
 
 def test_a_scheduled_job_waits_for_its_time(bench: Bench) -> None:
     """Before not_before a job is neither granted nor queued; the sweep rings when it is due."""
-    bench.beat()
     pid = bench.register(not_before=bench.clock.now() + timedelta(seconds=60))
     assert bench.claim() == []
     assert bench.job(pid)["queue_position"] is None
@@ -250,13 +250,11 @@ def test_a_silent_worker_is_given_up(bench: Bench) -> None:
     """A beat that stands still for the lease gives the job to another worker, and counts the attempt."""
     pid = bench.register()
     bench.claim()
+    bench.watch(RECONNECT_SECONDS)
     bench.beat(RunningJob(pid=pid, fence=1))
-    bench.ledger.sweep(broker_ready=True)
-    bench.clock.advance(14)
-    bench.ledger.sweep(broker_ready=True)
+    bench.watch(LEASE_SECONDS - 1)
     assert bench.job(pid)["status"] == JobStatus.RUNNING
-    bench.clock.advance(1)
-    bench.ledger.sweep(broker_ready=True)
+    bench.watch(1)
     job = bench.job(pid)
     assert job["status"] == JobStatus.PENDING
     assert job["attempts"][0]["error"]["kind"] == ErrorKind.WORKER_LOST
@@ -268,9 +266,7 @@ def test_a_worker_that_was_never_heard_of_is_given_up(bench: Bench) -> None:
     """A worker that dies between its claim and its first beat does not keep the job for ever."""
     pid = bench.register()
     bench.claim()
-    bench.ledger.sweep(broker_ready=True)
-    bench.clock.advance(15)
-    bench.ledger.sweep(broker_ready=True)
+    bench.watch(RECONNECT_SECONDS + LEASE_SECONDS)
     assert bench.job(pid)["status"] == JobStatus.PENDING
 
 
@@ -280,9 +276,7 @@ def test_an_interrupted_giving_up_is_done_again(bench: Bench) -> None:
     bench.claim()
     bench.beat(RunningJob(pid=pid, fence=1))
     bench.database.workers.delete_many({})
-    bench.ledger.sweep(broker_ready=True)
-    bench.clock.advance(15)
-    bench.ledger.sweep(broker_ready=True)
+    bench.watch(RECONNECT_SECONDS + LEASE_SECONDS)
     assert bench.job(pid)["status"] == JobStatus.PENDING
 
 
@@ -301,10 +295,9 @@ def test_an_outage_of_the_broker_gives_nobody_up(bench: Bench) -> None:
     pid = bench.register()
     bench.claim()
     bench.beat(RunningJob(pid=pid, fence=1))
-    for ready in (True, False, True):
-        bench.ledger.sweep(broker_ready=ready)
-        bench.clock.advance(14)
-    bench.ledger.sweep(broker_ready=True)
+    bench.watch(RECONNECT_SECONDS + LEASE_SECONDS - 1)
+    bench.ledger.sweep(broker_ready=False)
+    bench.watch(RECONNECT_SECONDS + LEASE_SECONDS - 1)
     assert bench.job(pid)["status"] == JobStatus.RUNNING
 
 

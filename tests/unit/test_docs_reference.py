@@ -116,6 +116,7 @@ def test_messages_name_the_wiring() -> None:
         topology.worker_key("<worker_id>"),
         topology.NOTIFICATION_DUE,
         topology.CATALOGUE_CHANGED,
+        topology.PROBE,
         f"`x-max-length` {topology.DOORBELL_BOUND}",
     ):
         assert word in MESSAGES
