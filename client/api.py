@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from client.errors import NotFinished, NotFound, Unreachable, WaitTimeout, from_answer
+from client.errors import ApiError, NotFinished, NotFound, NotRetryable, Unreachable, WaitTimeout, from_answer
 
 DEFAULT_URL = "http://127.0.0.1:8000/api/v1"
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
@@ -17,6 +17,7 @@ FIRST_LOOK_SECONDS = 0.1
 LAST_LOOK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.5
 LAST_PAUSE_SECONDS = 5.0
+RETRIED_BEFORE = "The job runs again."
 RETRIED = frozenset({httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT})
 
 Job = dict[str, Any]
@@ -106,9 +107,17 @@ class Coatcheck:
         """Ask for cancellation. Raises `NotCancellable` if the job has ended already."""
         return self._json("POST", f"/jobs/{pid}/cancel")
 
+    def retry(self, pid: str) -> dict[str, Any]:
+        """Run a failed or cancelled job again, with a new budget of attempts. Raises `NotRetryable`."""
+        answer = self._request("POST", f"/jobs/{pid}/retry", done_before=NotRetryable)
+        if answer.is_success:
+            return _document(answer)
+        job = self.job(pid)
+        return {name: job[name] for name in ("pid", "status", "created_at", "links")} | {"message": RETRIED_BEFORE}
+
     def delete(self, pid: str) -> None:
         """Cancel the job if it is active, and forget it."""
-        self._request("DELETE", f"/jobs/{pid}")
+        self._request("DELETE", f"/jobs/{pid}", done_before=NotFound)
 
     def latest(self, *, task: str | None = None, status: str | None = None) -> Job:
         """The newest job. Raises `NotFound` if there is none."""
@@ -128,8 +137,14 @@ class Coatcheck:
         answer: dict[str, Any] = self._request(method, path, **request).json()
         return answer
 
-    def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """One answer that is no error; repeated while the service is away."""
+    def _request(
+        self, method: str, path: str, *, done_before: type[ApiError] | None = None, **request: Any
+    ) -> httpx.Response:
+        """One answer that is no error; repeated while the service is away.
+
+        The error *done_before* says to a repetition that the one before, whose answer was lost, did
+        it: then it is the answer.
+        """
         deadline, pause, repeated = time.monotonic() + self._retry_seconds, FIRST_PAUSE_SECONDS, False
         while True:
             wait = pause
@@ -142,8 +157,8 @@ class Coatcheck:
                 if answer.is_success:
                     return answer
                 failure = from_answer(answer.status_code, _document(answer))
-                if repeated and method == "DELETE" and isinstance(failure, NotFound):
-                    return answer  # the one before, whose answer was lost, did it
+                if repeated and done_before is not None and isinstance(failure, done_before):
+                    return answer
                 wait = _retry_after(answer, pause)
                 if answer.status_code not in RETRIED or time.monotonic() + wait > deadline:
                     raise failure

@@ -124,6 +124,15 @@ def cancel(service: Coatcheck, arguments: argparse.Namespace, console: Console) 
     return 0
 
 
+def retry(service: Coatcheck, arguments: argparse.Namespace, console: Console) -> int:
+    """Run a failed or cancelled job again."""
+    ticket = service.retry(arguments.pid)
+    if arguments.wait:
+        return _wait(service, arguments.pid, arguments, console)
+    _print(ticket if arguments.json else ticket["message"], console)
+    return 0
+
+
 def delete(service: Coatcheck, arguments: argparse.Namespace, _console: Console) -> int:
     """Forget a job."""
     service.delete(arguments.pid)
@@ -189,8 +198,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--max-attempts", type=_positive)
     one.add_argument("--time-limit", type=float, help="seconds")
     one.add_argument("--idempotency-key", help="the same key gives the same job")
-    one.add_argument("--wait", action="store_true", help="watch the job and print its result")
-    for waiting in (one, add("wait", wait, "pid")):
+    again = add("retry", retry, "pid")
+    for handing_in in (one, again):
+        handing_in.add_argument("--wait", action="store_true", help="watch the job and print its result")
+    for waiting in (one, again, add("wait", wait, "pid")):
         waiting.add_argument("--timeout", type=float, help="stop watching after so many seconds")
     add("job", show_job, "pid")
     add("result", show_result, "pid")

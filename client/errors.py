@@ -76,6 +76,12 @@ class NotCancellable(ApiError):
     problem = "not-cancellable"
 
 
+class NotRetryable(ApiError):
+    """The job is active or has succeeded; only one that failed or was cancelled runs again."""
+
+    problem = "not-retryable"
+
+
 class TooLarge(ApiError):
     """The body is larger than the service takes."""
 

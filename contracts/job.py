@@ -9,6 +9,8 @@ from contracts.status import ErrorKind, JobStatus, NotificationState, NotifyOn, 
 
 MAX_TRACEBACK_BYTES = 16 * 1024
 KEPT_ATTEMPTS = 20
+KEPT_NOTIFICATIONS = 20
+"""Of earlier outcomes, beside those of the present run."""
 
 
 class Part(BaseModel):
@@ -48,6 +50,7 @@ class Attempt(Part):
     """One attempt to run the job."""
 
     number: int
+    """Counts from 1 through the job's whole life: hand-backs and explicit retries included."""
     worker: str
     started_at: datetime
     finished_at: datetime | None = None
@@ -89,9 +92,12 @@ class Job(Part):
     tags: list[str] = Field(default_factory=list)
     progress: Progress | None = None
     attempt: int
-    """Attempts that counted so far; the one that runs is among them."""
+    """Attempts of this budget that counted so far; the one that runs is among them."""
     max_attempts: int
     attempts: list[Attempt] = Field(default_factory=list)
+    """The last 20, oldest first."""
+    attempts_total: int = 0
+    """How many there ever were: the number of the newest."""
     locks: list[str] = Field(default_factory=list)
     priority: Priority
     created_at: datetime

@@ -220,7 +220,7 @@ class GetJob(Message):
 
 
 class Order(Message):
-    """Cancel or delete one job."""
+    """Cancel, delete or retry one job."""
 
     pid: str
     owner: str

@@ -35,6 +35,9 @@ class Ledger(Protocol):
     def cancel(self, order: Order) -> Ticket:
         """Ask for cancellation; raises `contracts.errors.NotFound`, `contracts.errors.NotCancellable`."""
 
+    def retry(self, order: Order) -> Ticket:
+        """Run a failed or cancelled job again; raises `contracts.errors.NotFound`, `contracts.errors.NotRetryable`."""
+
     def delete(self, order: Order) -> None:
         """Cancel if active, then forget; raises `contracts.errors.NotFound`."""
 

@@ -3,6 +3,8 @@
 from flask import request
 from werkzeug.exceptions import HTTPException
 
+from contracts.status import RETRYABLE
+
 PREFIX = "/api/v1"
 
 
@@ -21,10 +23,11 @@ class Links:
         except HTTPException:
             return ""
 
-    def job(self, pid: str, base: str | None = None) -> dict[str, str]:
-        """The links of a job; pass *base* to ask for it only once per list."""
+    def job(self, pid: str, status: str, base: str | None = None) -> dict[str, str]:
+        """The links of a job in *status*; pass *base* to ask for it only once per list."""
         here = f"{self.base() if base is None else base}{PREFIX}/jobs/{pid}"
-        return {"self": here, "result": f"{here}/result", "cancel": f"{here}/cancel"}
+        links = {"self": here, "result": f"{here}/result", "cancel": f"{here}/cancel"}
+        return {**links, "retry": f"{here}/retry"} if status in RETRYABLE else links
 
     def task(self, name: str, base: str) -> dict[str, str]:
         """The links of a task."""

@@ -15,7 +15,7 @@ PROBLEM = "application/problem+json"
 SUBMIT, JOBS, TASKS, SERVICE = "Submit a job", "Jobs", "Tasks", "Service"
 TAGS = [
     {"name": SUBMIT, "description": "One form per task. Press Execute: the answer carries the pid."},
-    {"name": JOBS, "description": "Look a job up by its pid, find jobs, read results, cancel, forget."},
+    {"name": JOBS, "description": "Look a job up by its pid, find jobs, read results, cancel, run again, forget."},
     {"name": TASKS, "description": "What can be submitted, with the schemas of params and results."},
     {"name": SERVICE, "description": "For operators and probes."},
 ]
@@ -170,6 +170,14 @@ def job_paths() -> Schema:
                 {"202": answers("The job will end as cancelled.", reference("Ticket"), TICKET_HEADERS)},
                 raises=(errors.NotCancellable, *ONE_JOB), parameters=(PID,),
                 description="Repeating it is harmless. A job that ended otherwise cannot be cancelled.",
+            ),
+        },
+        f"{PREFIX}/jobs/{{pid}}/retry": {
+            "post": operation(
+                "retry_job", JOBS, "Run a failed or cancelled job again",
+                {"202": answers("The job waits to run again.", reference("Ticket"), TICKET_HEADERS)},
+                raises=(errors.NotRetryable, *ONE_JOB), parameters=(PID,),
+                description="The same `pid`, with a new budget of attempts; the old outcome stays in `attempts`.",
             ),
         },
         f"{PREFIX}/jobs/latest": {

@@ -89,6 +89,10 @@ class RpcLedger:
         """See `gateway.ledger.Ledger.cancel`."""
         return Ticket.model_validate(self._ask(RESULTS, "cancel", order))
 
+    def retry(self, order: Order) -> Ticket:
+        """See `gateway.ledger.Ledger.retry`."""
+        return Ticket.model_validate(self._ask(RESULTS, "retry", order))
+
     def delete(self, order: Order) -> None:
         """See `gateway.ledger.Ledger.delete`."""
         self._ask(RESULTS, "delete", order)

@@ -77,6 +77,11 @@ class ResultsService:
         return _plain(answer_one(Order, request, self.ledger.orders.cancel).model_dump())
 
     @rpc(expected_exceptions=CoatcheckError)
+    def retry(self, request: dict[str, Any]) -> Any:
+        """Order → Ticket."""
+        return _plain(answer_one(Order, request, self.ledger.orders.retry).model_dump())
+
+    @rpc(expected_exceptions=CoatcheckError)
     def delete(self, request: dict[str, Any]) -> None:
         """Order → nothing; the job is hidden from now on."""
         answer_one(Order, request, self.ledger.orders.delete)

@@ -9,10 +9,10 @@ from contracts import codec, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.catalogue import CatalogueEntry
 from contracts.clock import SystemClock, rfc3339
-from contracts.errors import IdempotencyMismatch, NotCancellable, NotFound, Unavailable, to_wire
+from contracts.errors import IdempotencyMismatch, NotCancellable, NotFound, NotRetryable, Unavailable, to_wire
 from contracts.job import Job, JobError
 from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, Ticket
-from contracts.status import ErrorKind, JobStatus
+from contracts.status import RETRYABLE, ErrorKind, JobStatus
 
 BMI = CatalogueEntry(
     name="bmi",
@@ -148,6 +148,15 @@ class MemoryLedger:
         self.end(order.pid, JobStatus.CANCELLED)
         return self._ticket(self.jobs[order.pid])
 
+    def retry(self, order: Order) -> Ticket:
+        """Have it wait again."""
+        self._maybe_fail("retry")
+        job = self._find(order.pid)
+        if job.status not in RETRYABLE:
+            raise NotRetryable
+        self.jobs[order.pid] = job.model_copy(update={"status": JobStatus.PENDING, "error": None})
+        return self._ticket(self.jobs[order.pid], due=True)
+
     def delete(self, order: Order) -> None:
         """Forget it."""
         self._find(order.pid)
@@ -194,6 +203,7 @@ class Responder:
             "results.list_jobs": JobQuery,
             "results.latest": JobQuery,
             "results.cancel": Order,
+            "results.retry": Order,
             "results.delete": Order,
         }
         self._models = models

@@ -1,5 +1,6 @@
-"""Jobs: submit, find, read, cancel, forget."""
+"""Jobs: submit, find, read, cancel, run again, forget."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +10,9 @@ from contracts.clock import rfc3339
 from contracts.errors import JobCancelled, JobFailed, NotFound
 from contracts.ids import is_pid
 from contracts.logs import logger
-from contracts.messages import GetJob, Order
+from contracts.messages import GetJob, Order, Ticket
 from contracts.status import JobStatus
-from gateway.api.resource import JSON, NO_STORE, Resource, answer
+from gateway.api.resource import JSON, NO_HEADERS, NO_STORE, Resource, answer
 from gateway.catalogue import Offer
 from gateway.ledger import OWNER
 from gateway.queries import LATEST_PARAMETERS, LIST_PARAMETERS, encode_cursor, job_query
@@ -24,6 +25,7 @@ LOOK_AGAIN_SECONDS = "1"
 STORED = "The job is stored. Ask for it by its pid."
 REPLAYED = "This Idempotency-Key has a job already: here it is."
 CANCELLING = "The cancellation is stored: the job will end as cancelled."
+RETRYING = "The job waits to run again, with a new budget of attempts."
 
 
 def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Response:
@@ -34,18 +36,9 @@ def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Resp
     if ticket.due:
         services.ledger.ring(job.pool)
     log.debug("A job was accepted.", action="job_accepted", pid=ticket.pid, task=job.task, replayed=ticket.replayed)
-    links = services.links.job(ticket.pid)
-    body = {
-        "pid": ticket.pid,
-        "status": ticket.status,
-        "created_at": rfc3339(ticket.created_at),
-        "message": REPLAYED if ticket.replayed else STORED,
-        "links": links,
-    }
-    headers = {"Location": links["self"]}
     if ticket.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return answer(body, HTTPStatus.ACCEPTED, headers)
+        return accepted(services, ticket, REPLAYED, {"Idempotency-Replayed": "true"})
+    return accepted(services, ticket, STORED)
 
 
 class Jobs(Resource):
@@ -61,7 +54,8 @@ class Jobs(Resource):
         query = job_query(request.args, allowed=LIST_PARAMETERS, owner=OWNER)
         page = self.services.ledger.list_jobs(query)
         base = self.services.links.base()
-        jobs = [{**job, "links": self.services.links.job(job["pid"], base)} for job in page.jobs]
+        links = self.services.links
+        jobs = [{**job, "links": links.job(job["pid"], job["status"], base)} for job in page.jobs]
         return answer({"jobs": jobs, "next": None if page.next_pid is None else encode_cursor(page.next_pid)})
 
 
@@ -71,7 +65,7 @@ class LatestJob(Resource):
     def get(self) -> Response:
         """The newest job."""
         job = self.services.ledger.latest(job_query(request.args, allowed=LATEST_PARAMETERS, owner=OWNER))
-        job["links"] = self.services.links.job(job["pid"])
+        job["links"] = self.services.links.job(job["pid"], job["status"])
         return answer(job)
 
 
@@ -113,21 +107,36 @@ class JobCancellation(Resource):
         """Ask for cancellation."""
         ticket = self.services.ledger.cancel(order(pid))
         log.info("A cancellation was accepted.", action="cancel_accepted", pid=pid)
-        links = self.services.links.job(pid)
-        body = {
-            "pid": pid,
-            "status": ticket.status,
-            "created_at": rfc3339(ticket.created_at),
-            "message": CANCELLING,
-            "links": links,
-        }
-        return answer(body, HTTPStatus.ACCEPTED, {"Location": links["self"]})
+        return accepted(self.services, ticket, CANCELLING)
+
+
+class JobRetry(Resource):
+    """``/jobs/{pid}/retry``."""
+
+    def post(self, pid: str) -> Response:
+        """Run it again."""
+        ticket = self.services.ledger.retry(order(pid))
+        log.info("A job runs again.", action="retry_accepted", pid=pid)
+        return accepted(self.services, ticket, RETRYING)
+
+
+def accepted(services: Services, ticket: Ticket, message: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
+    """202: what was asked for is stored, and here is where to follow it."""
+    links = services.links.job(ticket.pid, ticket.status)
+    body = {
+        "pid": ticket.pid,
+        "status": ticket.status,
+        "created_at": rfc3339(ticket.created_at),
+        "message": message,
+        "links": links,
+    }
+    return answer(body, HTTPStatus.ACCEPTED, {"Location": links["self"], **headers})
 
 
 def find(services: Services, pid: str) -> dict[str, Any]:
     """The job with its links; raises `NotFound`."""
     job = services.ledger.get(GetJob(pid=known_form(pid), owner=OWNER))
-    job["links"] = services.links.job(pid)
+    job["links"] = services.links.job(pid, job["status"])
     return job
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from bson import DBRef
 
 from contracts import codec
+from contracts.job import Attempt
 from contracts.messages import Grant, NewJob, Ticket
 from contracts.status import JobStatus, NotificationState, NotifyOn, Priority
 
@@ -22,6 +23,7 @@ GRANT_FIELDS = {
     "task_version": 1,
     "params": 1,
     "attempts_used": 1,
+    "attempts_total": 1,
     "max_attempts": 1,
     "time_limit": 1,
     "claim_id": 1,
@@ -32,7 +34,7 @@ VIEW_WITHOUT_PAYLOAD = {"params": 0, "result": 0}
 
 _PLAIN = ("task", "task_version", "owner", "priority", "max_attempts")
 _NULLABLE = ("reference", "progress", "not_before", "started_at", "finished_at", "expires_at", "error", "result")
-_INTERNAL_ATTEMPT_FIELDS = {"fence"}
+_ATTEMPT_FIELDS = tuple(Attempt.model_fields)
 _NOTIFICATION_FIELDS = ("channel", "to", "on", "state")
 
 
@@ -85,6 +87,7 @@ def new_document(job: NewJob, now: datetime, *, step_seconds: float, idempotency
         "max_attempts": job.max_attempts,
         "time_limit": job.time_limit,
         "attempts_used": 0,
+        "attempts_total": 0,
         "fence": 0,
         "attempts": [],
         "notifications": _outbox(job, now),
@@ -174,10 +177,8 @@ def view(document: dict[str, Any], queue_position: int | None = None) -> dict[st
     shown["locks"] = []
     shown["files"] = []
     shown["attempt"] = document["attempts_used"]
-    shown["attempts"] = [
-        {name: value for name, value in attempt.items() if name not in _INTERNAL_ATTEMPT_FIELDS}
-        for attempt in document["attempts"]
-    ]
+    shown["attempts_total"] = document.get("attempts_total", len(document["attempts"]))
+    shown["attempts"] = [{name: attempt.get(name) for name in _ATTEMPT_FIELDS} for attempt in document["attempts"]]
     shown["queue_position"] = queue_position
     shown["notifications"] = [
         {name: entry[name] for name in _NOTIFICATION_FIELDS} | {"at": entry.get("at")}

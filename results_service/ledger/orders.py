@@ -1,4 +1,4 @@
-"""Cancelling and deleting."""
+"""Cancelling, deleting, and running again."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from pymongo import ReturnDocument
 
 from contracts.clock import Clock
-from contracts.errors import NotCancellable, NotFound, Unavailable
+from contracts.errors import NotCancellable, NotFound, NotRetryable, Unavailable
 from contracts.messages import Order, StateChange, Stop, Ticket
-from contracts.status import JobStatus
+from contracts.status import RETRYABLE, JobStatus
 from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
 from results_service.ledger.events import Events
@@ -16,6 +16,7 @@ from results_service.settings import ResultsSettings
 
 ROUNDS = 5
 """A job can change its state between two conditional writes; so many times it is tried anew."""
+RESTLESS = f"changed its state {ROUNDS} times during the request; try again."
 
 ORDER_FIELDS = documents.TICKET_FIELDS | {"fence": 1, "worker": 1, "notifications.state": 1}
 
@@ -52,6 +53,38 @@ class Orders:
             self._jobs.update_one(
                 {"_id": order.pid, "owner": order.owner}, {"$set": hidden, "$unset": {"idempotency": ""}}
             )
+
+    def retry(self, order: Order) -> Ticket:
+        """Have a job that failed or was cancelled run again, at once and with a new budget.
+
+        What is asked for twice at the same time happens once. Raises `NotFound`, and `NotRetryable`
+        if the job is active or has succeeded.
+        """
+        mine = {"_id": order.pid, "owner": order.owner, "deleted_at": None}
+        for _ in range(ROUNDS):
+            before = self._jobs.find_one(mine, transitions.RUN_AGAIN_FIELDS)
+            if before is None:
+                raise NotFound(f"There is no job {order.pid}.")
+            if before["status"] not in RETRYABLE:
+                raise NotRetryable(
+                    f"Job {order.pid} is {before['status']}; only a job that failed or was cancelled can run again.",
+                    {"job_status": before["status"]},
+                )
+            now = self._clock.now()
+            # The notifier may change an entry of the outbox between the read and the write.
+            as_read = {name: before[name] for name in ("status", "fence", "notifications")}
+            waiting = self._jobs.find_one_and_update(
+                mine | as_read,
+                transitions.run_again(before, now=now, settings=self._settings),
+                ORDER_FIELDS | {"pool": 1},
+                return_document=ReturnDocument.AFTER,
+            )
+            if waiting is not None:
+                change = StateChange(pid=order.pid, status=JobStatus.PENDING, fence=waiting["fence"])
+                self._events.jobs_changed([change])
+                self._events.ring(waiting["pool"])
+                return documents.ticket(waiting, now)
+        raise Unavailable(f"Job {order.pid} {RESTLESS}")
 
     def _stop(self, order: Order, *, also_set: dict[str, Any], also_unset: dict[str, Any]) -> type_of_document:
         mine = {"_id": order.pid, "owner": order.owner, "deleted_at": None}
@@ -90,4 +123,4 @@ class Orders:
                 raise NotFound(f"There is no job {order.pid}.")
             if JobStatus(ended["status"]).terminal:
                 return ended
-        raise Unavailable(f"Job {order.pid} changed its state {ROUNDS} times during the request; try again.")
+        raise Unavailable(f"Job {order.pid} {RESTLESS}")

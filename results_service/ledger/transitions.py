@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from contracts.job import KEPT_ATTEMPTS, JobError
+from contracts.job import KEPT_ATTEMPTS, KEPT_NOTIFICATIONS, JobError
 from contracts.messages import Finish
-from contracts.status import JobStatus, NotificationState, Outcome, Priority
+from contracts.status import JobStatus, NotificationState, NotifyOn, Outcome, Priority
 from results_service.ledger.documents import rank
 from results_service.settings import ResultsSettings
 
@@ -17,6 +17,13 @@ OUTCOME_STATUS = {
     Outcome.FAILED: JobStatus.FAILED,
     Outcome.CANCELLED: JobStatus.CANCELLED,
 }
+OF_ONE_RUN = (
+    "not_before", "started_at", "finished_at", "expires_at", "error", "result", "progress", "cancel_requested_at",
+)  # fmt: skip
+"""What a job forgets when it is run again; its attempts stay on record."""
+RUN_AGAIN_FIELDS = dict.fromkeys(
+    ("status", "priority", "notifications", "error", "started_at", "finished_at", "fence"), 1
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,7 +38,8 @@ class Update:
 def claimed(document: dict[str, Any], *, claim_id: str, worker_id: str, now: datetime) -> dict[str, Any]:
     """Pending → running, under the next fence; the attempt is on record before it starts."""
     fence = document["fence"] + 1
-    attempt = {"number": document["attempts_used"] + 1, "fence": fence, "worker": worker_id, "started_at": now}
+    number = document.get("attempts_total", 0) + 1
+    attempt = {"number": number, "fence": fence, "worker": worker_id, "started_at": now}
     changes: dict[str, Any] = {
         "status": JobStatus.RUNNING,
         "fence": fence,
@@ -41,7 +49,7 @@ def claimed(document: dict[str, Any], *, claim_id: str, worker_id: str, now: dat
     }
     return {
         "$set": changes,
-        "$inc": {"attempts_used": 1},
+        "$inc": {"attempts_used": 1, "attempts_total": 1},
         "$push": {"attempts": {"$each": [attempt], "$slice": -KEPT_ATTEMPTS}},
         "$unset": {"progress": ""},
     }
@@ -161,6 +169,57 @@ def lost(document: dict[str, Any], error: JobError, *, now: datetime, settings: 
     record_attempt(update, document["fence"], outcome=Outcome.FAILED, now=now)
     update.operators["$set"]["attempts.$[attempt].error"] = error.model_dump()
     return update
+
+
+def run_again(document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> dict[str, Any]:
+    """Failed or cancelled → pending at once, with a new budget, on the owner's order.
+
+    Raises the fence: what the worker of an earlier attempt may still say belongs to the outcome that stands
+    in the attempts now. *document* needs `RUN_AGAIN_FIELDS`.
+    """
+    return {
+        "$set": {
+            "status": JobStatus.PENDING,
+            "due_at": now,
+            "rank": rank(now, Priority(document["priority"]), settings.priority_step_seconds),
+            "attempts_used": 0,
+            "notifications": rearmed(document),
+        },
+        "$inc": {"fence": 1},
+        "$unset": dict.fromkeys(OF_ONE_RUN, ""),
+    }
+
+
+def rearmed(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outbox for another run: every outcome is waited for again, and what was told stays as history.
+
+    A mail that is still due keeps with it the outcome it tells of, which the job forgets now.
+    """
+    accepted: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    waiting: dict[tuple[str, ...], dict[str, Any]] = {}
+    for entry in document["notifications"]:
+        if entry["on"] == NotifyOn.ACCEPTED:
+            accepted.append(entry)
+            continue
+        whom = {name: entry[name] for name in ("channel", "to", "on")}
+        waiting[tuple(whom.values())] = whom | {"tries": 0, "state": NotificationState.WAITING}
+        if entry["state"] == NotificationState.DUE and "outcome" not in entry:
+            told.append(entry | {"outcome": _outcome(document)})
+        elif entry["state"] != NotificationState.SKIPPED:
+            told.append(entry)
+    return [*accepted, *told[-KEPT_NOTIFICATIONS:], *waiting.values()]
+
+
+def _outcome(document: dict[str, Any]) -> dict[str, Any]:
+    """What a mail tells of an outcome, under the names of the job's own fields."""
+    error = document.get("error")
+    return {
+        "error": error and {name: error[name] for name in ("kind", "message")},
+        "started_at": document.get("started_at"),
+        "finished_at": document.get("finished_at"),
+        "fence": document["fence"],
+    }
 
 
 def back_off(attempts_used: int, settings: ResultsSettings) -> float:

@@ -40,7 +40,7 @@ class Lease:
     tries: int
     """How often it was leased, this time included."""
     job: Mapping[str, Any]
-    """The job's document, without the parts that no mail shows."""
+    """The job's document, without the parts that no mail shows; if it was run again since, as it was."""
     since: float
     """On the monotonic clock, before the lease was written."""
 
@@ -96,7 +96,7 @@ class Outbox:
             on=NotifyOn(mine["on"]),
             to=mine["to"],
             tries=mine["tries"],
-            job=job,
+            job=job | mine.get("outcome", {}),
             since=since,
         )
 

@@ -81,7 +81,7 @@ def cut_connections(servers: Servers, uri: str) -> None:
 
 
 def test_a_job_goes_over_the_wire_and_back(client: FlaskClient, responder: Responder):
-    """Submit, read, list, cancel and delete all arrive at the results service and are answered."""
+    """Submit, read, list, cancel, retry and delete all arrive at the results service and are answered."""
     pid = client.post("/api/v1/tasks/bmi/jobs", json=BODY).json["pid"]
     assert responder.ledger.registered[0].params == BMI.example
     assert client.get(f"/api/v1/jobs/{pid}").json["params"] == BMI.example
@@ -89,6 +89,8 @@ def test_a_job_goes_over_the_wire_and_back(client: FlaskClient, responder: Respo
     assert [job["pid"] for job in client.get("/api/v1/jobs").json["jobs"]] == [pid]
     assert client.post(f"/api/v1/jobs/{pid}/cancel").status_code == 202
     assert client.get(f"/api/v1/jobs/{pid}/result").status_code == 409
+    assert client.post(f"/api/v1/jobs/{pid}/retry").json["status"] == "pending"
+    assert client.post(f"/api/v1/jobs/{pid}/retry").json["type"].endswith("/problems/not-retryable")
     assert client.delete(f"/api/v1/jobs/{pid}").status_code == 204
     assert client.get(f"/api/v1/jobs/{pid}").status_code == 404
 

@@ -16,6 +16,7 @@ from client.errors import (
     NotCancellable,
     NotFinished,
     NotFound,
+    NotRetryable,
     Unreachable,
     ValidationFailed,
     WaitTimeout,
@@ -54,6 +55,24 @@ def test_errors_have_their_own_classes(service: Coatcheck):
         service.result(pid)
     with pytest.raises(NotCancellable):
         service.cancel(pid)
+
+
+def test_a_failed_job_runs_again(service: Coatcheck):
+    """Retry keeps the pid; the job fails again, as it must, and both attempts are on record."""
+    pid = service.submit("arithmetic", {"operation": "div", "value": 1, "other": 0})["pid"]
+    service.wait(pid, timeout_seconds=30)
+    assert service.retry(pid)["pid"] == pid
+    job = service.wait(pid, timeout_seconds=30)
+    assert [attempt["error"]["kind"] for attempt in job["attempts"]] == ["task_error", "task_error"]
+    assert (job["status"], job["attempts_total"], job["attempt"]) == ("failed", 2, 1)
+
+
+def test_a_job_that_succeeded_is_not_run_again(service: Coatcheck):
+    """Its result stands."""
+    pid = service.submit("arithmetic", {"operation": "sum", "value": 1, "other": 2})["pid"]
+    service.wait(pid, timeout_seconds=30)
+    with pytest.raises(NotRetryable):
+        service.retry(pid)
 
 
 def test_cancel_and_delete(service: Coatcheck):
@@ -100,6 +119,18 @@ def test_command_line_says_why_a_job_failed(stack: RunningStack, capsys: pytest.
     code = main(["--url", stack.api, "submit", "arithmetic", "operation=div", "value=1", "other=0", "--wait"])
     assert code == 1
     assert "divided by zero" in capsys.readouterr().err
+
+
+def test_command_line_runs_a_job_again(stack: RunningStack, capsys: pytest.CaptureFixture[str]):
+    """Retry waits like a submission does, and says why the job failed again."""
+    main(["--url", stack.api, "submit", "arithmetic", "operation=div", "value=1", "other=0", "--wait"])
+    capsys.readouterr()
+    with Coatcheck(stack.api) as service:
+        pid = service.latest(task="arithmetic", status="failed")["pid"]
+    assert main(["--url", stack.api, "retry", pid, "--wait"]) == 1
+    assert "divided by zero" in capsys.readouterr().err
+    assert main(["--url", stack.api, "retry", pid]) == 0
+    assert "waits to run again" in capsys.readouterr().out
 
 
 def test_command_line_lists_what_there_is(stack: RunningStack, capsys: pytest.CaptureFixture[str]):

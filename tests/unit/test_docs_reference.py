@@ -84,11 +84,11 @@ def test_errors_are_all_there() -> None:
 def test_errors_that_are_said_not_to_be_raised_are_not() -> None:
     """No code raises them yet."""
     silent = {row[0].strip("`") for row in rows(ERRORS) if row[-1] == "not raised in this version"}
-    assert silent == {errors.Conflict.problem, errors.NotRetryable.problem}
+    assert silent == {errors.Conflict.problem}
     root = REFERENCE.parents[1]
     for package in ("gateway", "results_service", "compute_service"):
         for module in (root / package).rglob("*.py"):
-            assert not re.search(r"raise (?:errors\.)?(Conflict|NotRetryable)\b", module.read_text()), module
+            assert not re.search(r"raise (?:errors\.)?(Conflict)\b", module.read_text()), module
 
 
 def test_cli_names_every_command_and_option() -> None:

@@ -155,7 +155,9 @@ def test_a_senseless_host_is_not_repeated(client: FlaskClient):
 
 
 @pytest.mark.parametrize("bad", ["x", "0", A_PID.upper(), A_PID[:-1], f"{A_PID}0", "%00", "latest ", A_PID])
-@pytest.mark.parametrize(("method", "suffix"), [("get", ""), ("delete", ""), ("get", "/result"), ("post", "/cancel")])
+@pytest.mark.parametrize(
+    ("method", "suffix"), [("get", ""), ("delete", ""), ("get", "/result"), ("post", "/cancel"), ("post", "/retry")]
+)
 def test_an_unknown_or_impossible_pid_is_404(client: FlaskClient, bad: str, method: str, suffix: str):
     """404 means unknown, whatever the pid looks like and whatever is asked of it."""
     problem(getattr(client, method)(f"/api/v1/jobs/{bad}{suffix}"), 404, "not-found")
@@ -182,6 +184,29 @@ def test_cancelling(client: FlaskClient, ledger: MemoryLedger, pid: str):
         assert (response.status_code, response.json["pid"]) == (202, pid)
     ledger.end(pid, JobStatus.SUCCEEDED)
     problem(client.post(f"/api/v1/jobs/{pid}/cancel"), 409, "not-cancellable")
+
+
+@pytest.mark.parametrize("status", [JobStatus.FAILED, JobStatus.CANCELLED])
+def test_retrying(client: FlaskClient, ledger: MemoryLedger, pid: str, status: JobStatus):
+    """What ended badly has a link to run it again: 202 with a ticket; now it is active, so the next is 409."""
+    ledger.end(pid, status)
+    response = client.post(client.get(f"/api/v1/jobs/{pid}").json["links"]["retry"])
+    assert response.status_code == 202
+    assert set(response.json) == {"pid", "status", "created_at", "message", "links"}
+    assert (response.json["pid"], response.json["status"]) == (pid, "pending")
+    assert response.headers["Location"] == response.json["links"]["self"] == f"http://localhost/api/v1/jobs/{pid}"
+    problem(client.post(f"/api/v1/jobs/{pid}/retry"), 409, "not-retryable")
+    ledger.end(pid, JobStatus.SUCCEEDED)
+    problem(client.post(f"/api/v1/jobs/{pid}/retry"), 409, "not-retryable")
+
+
+def test_only_what_can_be_retried_links_to_it(client: FlaskClient, ledger: MemoryLedger, pid: str):
+    """The job, the latest one and the list agree."""
+    for status in JobStatus:
+        ledger.end(pid, status)
+        shown = [client.get(f"/api/v1/jobs/{name}").json for name in (pid, "latest")]
+        shown += client.get("/api/v1/jobs").json["jobs"]
+        assert {"retry" in job["links"] for job in shown} == {status in {JobStatus.FAILED, JobStatus.CANCELLED}}
 
 
 def test_deleting(client: FlaskClient, pid: str):
