@@ -46,7 +46,7 @@ def submit(service: Coatcheck, arguments: argparse.Namespace, console: Console) 
     schema = service.task(arguments.task)["params_schema"]
     options: dict[str, Any] = {
         name: value
-        for name in ("reference", "priority", "not_before", "max_attempts", "time_limit")
+        for name in ("reference", "priority", "not_before", "max_attempts", "time_limit", "retention_days")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.tag:
@@ -197,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--not-before", help="RFC 3339 time")
     one.add_argument("--max-attempts", type=_positive)
     one.add_argument("--time-limit", type=float, help="seconds")
+    one.add_argument("--retention-days", type=float, help="how long to keep the job after its end")
     one.add_argument("--idempotency-key", help="the same key gives the same job")
     again = add("retry", retry, "pid")
     for handing_in in (one, again):

@@ -75,6 +75,7 @@ def reported(attempt: AttemptState, worker_id: str, report: dict[str, Any]) -> F
         cpu_seconds=report["cpu_seconds"],
         peak_memory_bytes=_highest(report["peak_memory_bytes"], attempt.peak_memory_bytes),
         notify=grant.notify,
+        retention_days=grant.retention_days,
     )
 
 
@@ -105,13 +106,19 @@ def died(attempt: AttemptState, worker_id: str, exit_code: int | None, cpu_secon
         cpu_seconds=cpu_seconds,
         peak_memory_bytes=attempt.peak_memory_bytes,
         notify=attempt.grant.notify,
+        retention_days=attempt.grant.retention_days,
     )
 
 
 def unstarted(grant: Grant, worker_id: str, ending: Ending) -> Finish:
     """The finish of an attempt that was granted and never began: cancelled or handed back."""
     return Finish(
-        pid=grant.pid, fence=grant.fence, worker_id=worker_id, outcome=Outcome(ending.value), notify=grant.notify
+        pid=grant.pid,
+        fence=grant.fence,
+        worker_id=worker_id,
+        outcome=Outcome(ending.value),
+        notify=grant.notify,
+        retention_days=grant.retention_days,
     )
 
 
@@ -125,6 +132,7 @@ def refused(finish: Finish, reason: str) -> Finish:
         outcome=Outcome.FAILED,
         error=error,
         notify=finish.notify,
+        retention_days=finish.retention_days,
     )
 
 

@@ -18,6 +18,7 @@ from compute_service.job import Job
 from compute_service.schemas import closed
 from contracts import bounds, codec
 from contracts.catalogue import POOL_NAME, TASK_NAME, TaskDescriptor
+from contracts.job import MAX_RETENTION_DAYS, MAX_RETRY_SECONDS
 
 MAX_RETRIES = 100
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
@@ -34,6 +35,9 @@ class Options:
     memory_limit_mb: int | None
     retries: int
     retry_on: tuple[type[Exception], ...]
+    first_retry_seconds: float | None
+    last_retry_seconds: float | None
+    retention_days: float | None
     example: Mapping[str, Any] | None
     version: str
     locks: tuple[str, ...]
@@ -57,6 +61,7 @@ def define(function: Callable[..., Any], options: Options) -> TaskDefinition:
     reader = _Reader(function)
     reader.check_function()
     reader.check_options(options)
+    reader.check_repetition(options)
     params, job_parameter = reader.params()
     result = reader.result()
     title, description = reader.texts(options)
@@ -72,6 +77,9 @@ def define(function: Callable[..., Any], options: Options) -> TaskDefinition:
         time_limit=options.time_limit,
         memory_limit_mb=options.memory_limit_mb,
         max_attempts=options.retries + 1,
+        first_retry_seconds=options.first_retry_seconds,
+        last_retry_seconds=options.last_retry_seconds,
+        retention_days=options.retention_days,
         locks=list(options.locks),
     )
     reader.check_locks(options.locks, params)
@@ -115,12 +123,24 @@ class _Reader:
             self._fail(f"time_limit={options.time_limit!r} is not a number of seconds above 0")
         if options.memory_limit_mb is not None and options.memory_limit_mb < 1:
             self._fail(f"memory_limit_mb={options.memory_limit_mb!r} is not 1 or more")
-        if not 0 <= options.retries <= MAX_RETRIES:
-            self._fail(f"retries={options.retries!r} is not between 0 and {MAX_RETRIES}")
         if not re.match(POOL_NAME, options.pool):
             self._fail(f"pool={options.pool!r} is not a name of lower-case letters, digits, '_' and '-'")
         if not 1 <= len(options.version) <= 64:  # noqa: PLR2004 -- the descriptor's bound
             self._fail("its version is empty or longer than 64 characters")
+        days = options.retention_days
+        if days is not None and not 0 < days <= MAX_RETENTION_DAYS:
+            self._fail(f"retention_days={days!r} is not above 0 and at most {MAX_RETENTION_DAYS}")
+
+    def check_repetition(self, options: Options) -> None:
+        if not 0 <= options.retries <= MAX_RETRIES:
+            self._fail(f"retries={options.retries!r} is not between 0 and {MAX_RETRIES}")
+        for name in ("first_retry_seconds", "last_retry_seconds"):
+            seconds = getattr(options, name)
+            if seconds is not None and not 0 <= seconds <= MAX_RETRY_SECONDS:
+                self._fail(f"{name}={seconds!r} is not between 0 and {MAX_RETRY_SECONDS}")
+        first, last = options.first_retry_seconds, options.last_retry_seconds
+        if first is not None and last is not None and first > last:
+            self._fail(f"first_retry_seconds={first!r} is more than last_retry_seconds={last!r}")
         for kind in options.retry_on:
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 self._fail(f"retry_on names {kind!r}, which is no exception class")

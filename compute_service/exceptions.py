@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contracts.job import MAX_RETRY_SECONDS
+
 
 class TaskDefinitionError(TypeError):
     """A task that cannot be offered as it is written; names the function and the fault."""
 
 
 class Retry(Exception):
-    """Try this job again, in *after* seconds if given, as far as its budget of attempts allows."""
+    """Try this job again, in *after* seconds if given, as far as its budget of attempts allows.
+
+    Raises `ValueError` if *after* is negative or more than a year.
+    """
 
     def __init__(self, message: str = "The task asked to be tried again.", *, after: float | None = None) -> None:
-        if after is not None and not 0 <= after < float("inf"):
-            msg = f"Retry(after={after!r}): seconds that are zero or more"
+        if after is not None and not 0 <= after <= MAX_RETRY_SECONDS:
+            msg = f"Retry(after={after!r}): seconds that are zero or more, and a year at most"
             raise ValueError(msg)
         super().__init__(message)
         self.after = after

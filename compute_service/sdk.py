@@ -62,6 +62,9 @@ def task(
     memory_limit_mb: int | None = ...,
     retries: int = ...,
     retry_on: tuple[type[Exception], ...] = ...,
+    first_retry_seconds: float | None = ...,
+    last_retry_seconds: float | None = ...,
+    retention_days: float | None = ...,
     example: Mapping[str, Any] | None = ...,
     version: str = ...,
     locks: tuple[str, ...] = ...,
@@ -79,6 +82,9 @@ def task(  # noqa: PLR0913 -- each is one word about a task; all have defaults
     memory_limit_mb: int | None = None,
     retries: int = DEFAULT_RETRIES,
     retry_on: tuple[type[Exception], ...] = (),
+    first_retry_seconds: float | None = None,
+    last_retry_seconds: float | None = None,
+    retention_days: float | None = None,
     example: Mapping[str, Any] | None = None,
     version: str = "1",
     locks: tuple[str, ...] = (),
@@ -89,8 +95,11 @@ def task(  # noqa: PLR0913 -- each is one word about a task; all have defaults
     annotated with `Job` gets the running job. *title* defaults to the function's name,
     *description* to the first paragraph of its docstring. *time_limit* is in seconds per attempt;
     a job gets ``retries + 1`` attempts. An attempt that crashed, ran out of time or out of memory is
-    repeated; one whose task raised only for `Retry` or an exception of *retry_on*. *example* is
-    shown in forms and has to work; *locks* are templates such as ``"dataset:{dataset}"``.
+    repeated; one whose task raised only for `Retry` or an exception of *retry_on*. The pause before the
+    second attempt is *first_retry_seconds*, doubled for each further one, *last_retry_seconds* at most;
+    an ended job is kept for *retention_days*; where these are not given, the settings of the results
+    service count. *example* is shown in forms and has to work; *locks* are templates such as
+    ``"dataset:{dataset}"``.
 
     Raises `TaskDefinitionError` at once, naming the function and the fault.
     """
@@ -102,6 +111,9 @@ def task(  # noqa: PLR0913 -- each is one word about a task; all have defaults
         memory_limit_mb=memory_limit_mb,
         retries=retries,
         retry_on=tuple(retry_on),
+        first_retry_seconds=first_retry_seconds,
+        last_retry_seconds=last_retry_seconds,
+        retention_days=retention_days,
         example=example,
         version=version,
         locks=tuple(locks),

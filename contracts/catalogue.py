@@ -29,6 +29,12 @@ class TaskDescriptor(BaseModel):
     memory_limit_mb: int | None
     max_attempts: int
     """The budget; a submission may ask for less."""
+    first_retry_seconds: float | None = None
+    """Back-off before the second attempt, doubled before each further one; None: the results service's setting."""
+    last_retry_seconds: float | None = None
+    """The longest back-off; None: the results service's setting."""
+    retention_days: float | None = None
+    """How long an ended job is kept, unless its submission says otherwise; None: the results service's setting."""
     locks: list[str] = Field(default_factory=list)
     """Templates such as ``dataset:{dataset}``."""
 

@@ -9,6 +9,10 @@ from contracts.status import ErrorKind, JobStatus, NotificationState, NotifyOn, 
 
 MAX_TRACEBACK_BYTES = 16 * 1024
 KEPT_ATTEMPTS = 20
+MAX_RETENTION_DAYS = 3650
+"""How long a job can ask to be kept after its end."""
+MAX_RETRY_SECONDS = 365 * 86400
+"""The longest pause between two attempts that a task can ask for."""
 KEPT_NOTIFICATIONS = 20
 """Of earlier outcomes, beside those of the present run."""
 

@@ -11,13 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.catalogue import CatalogueEntry, TaskDescriptor
-from contracts.job import JobError, Progress
+from contracts.job import MAX_RETENTION_DAYS, MAX_RETRY_SECONDS, JobError, Progress
 from contracts.status import JobStatus, NotifyOn, Outcome, Priority
 
 SCHEMA_VERSION = 1
 
 MAX_FINISHES = 64
 """How many attempts one message can report."""
+
+RetrySeconds = Annotated[float, Field(ge=0, le=MAX_RETRY_SECONDS)]
+RetentionDays = Annotated[float, Field(gt=0, le=MAX_RETENTION_DAYS)]
 
 
 class Message(BaseModel):
@@ -61,6 +64,9 @@ class NewJob(Message):
     not_before: datetime | None = None
     max_attempts: int
     time_limit: float
+    first_retry_seconds: RetrySeconds | None = None
+    last_retry_seconds: RetrySeconds | None = None
+    retention_days: RetentionDays | None = None
     notify: Notify | None = None
     idempotency: Idempotency | None = None
 
@@ -108,6 +114,8 @@ class Grant(Message):
     claim_id: str
     notify: bool = False
     """Somebody wants to be told of the outcome; echoed in `Finish`."""
+    retention_days: RetentionDays | None = None
+    """How long the ended job is kept, if not for the usual time; echoed in `Finish`."""
 
 
 class Finish(Message):
@@ -121,13 +129,15 @@ class Finish(Message):
     error: JobError | None = None
     retriable: bool = False
     """Whether another attempt, if the budget has one, makes sense."""
-    retry_after_seconds: float | None = None
+    retry_after_seconds: RetrySeconds | None = None
     """The task's own wish; otherwise the ledger's back-off."""
     progress: Progress | None = None
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     notify: bool = False
     """`Grant.notify`, given back: spares the ledger a look before it wakes the notifier."""
+    retention_days: RetentionDays | None = None
+    """`Grant.retention_days`, given back: spares the ledger a look before it ends the job."""
 
 
 class Settle(Message):

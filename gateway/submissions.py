@@ -23,6 +23,7 @@ from contracts.bounds import Fault, escape
 from contracts.catalogue import TASK_NAME
 from contracts.errors import TooLarge, ValidationFailed
 from contracts.ids import new_id
+from contracts.job import MAX_RETENTION_DAYS
 from contracts.messages import Idempotency, NewJob, Notify
 from contracts.status import NotifyOn, Priority
 from gateway.addresses import MAX_CHARACTERS, address
@@ -102,6 +103,9 @@ class Options(Envelope):
     time_limit: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="Seconds one attempt may take; at most what the task allows, which is the default."
     )
+    retention_days: Annotated[float, Field(gt=0, le=MAX_RETENTION_DAYS)] | None = Field(
+        default=None, description="Days to keep the job after its end; otherwise the task or the service decides."
+    )
     priority: Annotated[Priority, Field(strict=False)] = Field(
         default=Priority.NORMAL, description="Which of two jobs that wait goes first."
     )
@@ -174,6 +178,9 @@ def new_job(submission: TaskSubmission, offer: Offer, *, owner: str, key: str | 
         not_before=submission.not_before,
         max_attempts=max_attempts or entry.max_attempts,
         time_limit=time_limit or entry.time_limit,
+        first_retry_seconds=entry.first_retry_seconds,
+        last_retry_seconds=entry.last_retry_seconds,
+        retention_days=submission.retention_days or entry.retention_days,
         notify=None if notify is None else Notify(email=notify.email, on=notify.on),
         idempotency=None if key is None else Idempotency(key=key, fingerprint=fingerprint(entry.name, submission)),
     )

@@ -17,7 +17,9 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's /usr/sbin/rabbitmq-server changes the user; this one runs as the caller."""
 USER = "coatcheck"
 PROBE_SECONDS = 2.0
-ERLANG_FLAGS = f"-kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}} +sbwt none +sbwtdcpu none +sbwtdio none"
+ERLANG_FLAGS = (
+    f"-kernel inet_dist_use_interface {{{LOOPBACK.replace('.', ',')}}} +sbwt none +sbwtdcpu none +sbwtdio none"
+)
 """The node talks to its tools on loopback only. Its schedulers sleep when they are idle instead of
 spinning: on a machine with few cores they would take the time from the services that they wait for."""
 

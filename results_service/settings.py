@@ -2,6 +2,7 @@
 
 from pydantic import Field, SecretStr
 
+from contracts.job import MAX_RETENTION_DAYS
 from contracts.settings import ServiceSettings
 
 
@@ -20,15 +21,15 @@ class ResultsSettings(ServiceSettings):
     """A worker whose heartbeat stands still for so long is given up."""
     sweep_seconds: float = Field(default=5, gt=0)
     """The longest pause between two sweeps; a fifth of the lease if that is less."""
-    retention_days: float = Field(default=30, gt=0)
-    """How long an ended job is kept."""
+    retention_days: float = Field(default=30, gt=0, le=MAX_RETENTION_DAYS)
+    """How long an ended job is kept, unless its task or its submission says otherwise."""
     idempotency_hours: float = Field(default=24, gt=0)
     """How long an idempotency key is remembered."""
     priority_step_seconds: float = Field(default=600, ge=0)
     """Ageing: a job passes one of the next higher priority that became due so much later."""
     first_retry_seconds: float = Field(default=1, ge=0)
-    """Back-off before the second attempt; doubled before each further one."""
+    """Back-off before the second attempt, doubled before each further one, unless the task says otherwise."""
     last_retry_seconds: float = Field(default=300, ge=0)
-    """The longest back-off between two attempts."""
+    """The longest back-off between two attempts, unless the task says otherwise."""
     task_memory_days: float = Field(default=7, gt=0)
     """A task that no worker has announced for so long is no longer accepted."""

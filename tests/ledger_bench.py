@@ -147,10 +147,10 @@ class Bench:
             self.clock.advance(1)
         self.ledger.sweep(broker_ready=True)
 
-    def fall_silent(self, *running: RunningJob) -> None:
+    def fall_silent(self, *running: RunningJob, worker: str = "w1") -> None:
         """One last beat, and then nothing for as long as the lease."""
         self.watch(RECONNECT_SECONDS)
-        self.beat(*running)
+        self.beat(*running, worker=worker)
         self.watch(LEASE_SECONDS)
 
     def job(self, pid: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ GRANT_FIELDS = {
     "attempts_total": 1,
     "max_attempts": 1,
     "time_limit": 1,
+    "retention_days": 1,
     "claim_id": 1,
     "status": 1,
     "notifications.state": 1,
@@ -33,6 +34,7 @@ GRANT_FIELDS = {
 VIEW_WITHOUT_PAYLOAD = {"params": 0, "result": 0}
 
 _PLAIN = ("task", "task_version", "owner", "priority", "max_attempts")
+_ONLY_IF_GIVEN = ("not_before", "reference", "first_retry_seconds", "last_retry_seconds", "retention_days")
 _NULLABLE = ("reference", "progress", "not_before", "started_at", "finished_at", "expires_at", "error", "result")
 _ATTEMPT_FIELDS = tuple(Attempt.model_fields)
 _NOTIFICATION_FIELDS = ("channel", "to", "on", "state")
@@ -92,10 +94,9 @@ def new_document(job: NewJob, now: datetime, *, step_seconds: float, idempotency
         "attempts": [],
         "notifications": _outbox(job, now),
     }
-    if job.not_before:
-        document["not_before"] = job.not_before
-    if job.reference is not None:
-        document["reference"] = job.reference
+    for name in _ONLY_IF_GIVEN:
+        if (value := getattr(job, name)) is not None:
+            document[name] = value
     if job.tags:
         document["tags"] = job.tags
     if job.idempotency:
@@ -151,6 +152,7 @@ def grant(document: dict[str, Any]) -> Grant:
         time_limit=document["time_limit"],
         claim_id=document["claim_id"],
         notify=bool(document["notifications"]),
+        retention_days=document.get("retention_days"),
     )
 
 

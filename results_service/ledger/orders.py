@@ -1,6 +1,5 @@
 """Cancelling, deleting, and running again."""
 
-from datetime import timedelta
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -89,11 +88,13 @@ class Orders:
     def _stop(self, order: Order, *, also_set: dict[str, Any], also_unset: dict[str, Any]) -> type_of_document:
         mine = {"_id": order.pid, "owner": order.owner, "deleted_at": None}
         unset = {"$unset": also_unset} if also_unset else {}
+        known = self._jobs.find_one(mine, {"retention_days": 1})
+        if known is None:
+            raise NotFound(f"There is no job {order.pid}.")
+        days = known.get("retention_days")
         for _ in range(ROUNDS):
             now = self._clock.now()
-            end = transitions.ended(
-                JobStatus.CANCELLED, now=now, retention=timedelta(days=self._settings.retention_days)
-            )
+            end = transitions.ended(JobStatus.CANCELLED, now=now, settings=self._settings, retention_days=days)
             end.operators["$set"] |= also_set
             cancelled = self._jobs.find_one_and_update(
                 mine | {"status": JobStatus.PENDING},

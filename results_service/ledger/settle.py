@@ -9,7 +9,7 @@ answer they missed.
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
@@ -26,8 +26,22 @@ from results_service.settings import ResultsSettings
 
 log = logger(__name__)
 
-DECISION_FIELDS = {"attempts_used": 1, "max_attempts": 1, "priority": 1, "due_at": 1}
-VERDICT_FIELDS = {"status": 1, "fence": 1, "settled_fence": 1, "cancel_requested_at": 1, "claim_id": 1}
+DECISION_FIELDS = {
+    "attempts_used": 1,
+    "max_attempts": 1,
+    "priority": 1,
+    "due_at": 1,
+    "first_retry_seconds": 1,
+    "last_retry_seconds": 1,
+}
+VERDICT_FIELDS = {
+    "status": 1,
+    "fence": 1,
+    "settled_fence": 1,
+    "cancel_requested_at": 1,
+    "claim_id": 1,
+    "retention_days": 1,
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -58,10 +72,6 @@ class Settling:
         self._dry: set[tuple[str, tuple[str, ...]]] = set()
         """Pools, with the tasks asked for, in which nothing was left at the last look. A hint only: a
         claim of somebody who has heard of work looks in any case."""
-
-    @property
-    def _retention(self) -> timedelta:
-        return timedelta(days=self._settings.retention_days)
 
     def __call__(self, requests: list[Settle], *, repeated: list[bool]) -> list[Settled]:
         """One answer per request, in order; *repeated* says which may have been served before.
@@ -122,15 +132,16 @@ class Settling:
         for finish in finishes:
             document = before.get(finish.pid)
             if finish.pid in open_ended and document is None:  # gone; this matches nothing
-                updates.append(transitions.ended(JobStatus.FAILED, now=now, retention=self._retention))
+                gone = transitions.ended(JobStatus.FAILED, now=now, settings=self._settings, retention_days=None)
+                updates.append(gone)
             elif document is None:
-                updates.append(transitions.finished(finish, now=now, retention=self._retention))
+                updates.append(transitions.finished(finish, now=now, settings=self._settings))
             elif finish.outcome is Outcome.HANDED_BACK:
                 updates.append(transitions.handed_back(finish, document, now=now, settings=self._settings))
             elif document["attempts_used"] < document["max_attempts"]:
                 updates.append(transitions.retried(finish, document, now=now, settings=self._settings))
             else:
-                updates.append(transitions.finished(finish, now=now, retention=self._retention))
+                updates.append(transitions.finished(finish, now=now, settings=self._settings))
         return updates
 
     def _verdict(
@@ -147,7 +158,7 @@ class Settling:
         if after["fence"] != finish.fence or status.terminal:
             return Verdict(pid=finish.pid, fence=finish.fence, finish="superseded", status=status)
         # Its fence is current and yet the write did not match: a cancel was accepted before.
-        instead = transitions.cancelled_instead(finish, now=now, retention=self._retention)
+        instead = transitions.cancelled_instead(finish, after, now=now, settings=self._settings)
         self._jobs.update_one(_open_attempt(finish), instead.operators, array_filters=instead.array_filters)
         return self._stored(finish, instead)
 

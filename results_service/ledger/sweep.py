@@ -131,7 +131,12 @@ class Sweep:
     # ---- clearing away
 
     def _remove_expired(self) -> None:
-        expired = {"expires_at": {"$lte": self._clock.now()}, "deleted_at": None}
+        """An ended job whose time is over is hidden, but not before everybody was told of it."""
+        expired = {
+            "expires_at": {"$lte": self._clock.now()},
+            "deleted_at": None,
+            "notifications.state": {"$ne": NotificationState.DUE},
+        }
         for document in self._jobs.find(expired, {"owner": 1}).limit(SWEPT_AT_ONCE):
             self._jobs.update_one({"_id": document["_id"]} | expired, {"$set": {"deleted_at": self._clock.now()}})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.job import KEPT_ATTEMPTS, KEPT_NOTIFICATIONS, JobError
 from contracts.messages import Finish
-from contracts.status import JobStatus, NotificationState, NotifyOn, Outcome, Priority
+from contracts.status import ErrorKind, JobStatus, NotificationState, NotifyOn, Outcome, Priority
 from results_service.ledger.documents import rank
 from results_service.settings import ResultsSettings
 
@@ -55,8 +55,12 @@ def claimed(document: dict[str, Any], *, claim_id: str, worker_id: str, now: dat
     }
 
 
-def ended(status: JobStatus, *, now: datetime, retention: timedelta) -> Update:
-    """Any active state → *status*: the outcome's mail becomes due in the same write."""
+def ended(status: JobStatus, *, now: datetime, settings: ResultsSettings, retention_days: float | None) -> Update:
+    """Any active state → *status*: the outcome's mail becomes due in the same write.
+
+    The job is kept for its own *retention_days* from now on, or for the setting's.
+    """
+    retention = timedelta(days=settings.retention_days if retention_days is None else retention_days)
     return Update(
         operators={
             "$set": {
@@ -112,9 +116,10 @@ def record_attempt(
     update.array_filters.append({"attempt.fence": fence})
 
 
-def finished(finish: Finish, *, now: datetime, retention: timedelta) -> Update:
+def finished(finish: Finish, *, now: datetime, settings: ResultsSettings) -> Update:
     """Running → the terminal state that the worker reports."""
-    update = ended(OUTCOME_STATUS[finish.outcome], now=now, retention=retention)
+    status = OUTCOME_STATUS[finish.outcome]
+    update = ended(status, now=now, settings=settings, retention_days=finish.retention_days)
     if finish.outcome is Outcome.SUCCEEDED:
         update.operators["$set"]["result"] = finish.result
     if finish.error is not None:
@@ -123,9 +128,10 @@ def finished(finish: Finish, *, now: datetime, retention: timedelta) -> Update:
     return update
 
 
-def cancelled_instead(finish: Finish, *, now: datetime, retention: timedelta) -> Update:
+def cancelled_instead(finish: Finish, document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> Update:
     """Running → cancelled, whatever the worker reports: a cancel was accepted before."""
-    update = ended(JobStatus.CANCELLED, now=now, retention=retention)
+    days = document.get("retention_days")
+    update = ended(JobStatus.CANCELLED, now=now, settings=settings, retention_days=days)
     record_attempt(update, finish.fence, outcome=finish.outcome, now=now, finish=finish)
     return update
 
@@ -133,7 +139,7 @@ def cancelled_instead(finish: Finish, *, now: datetime, retention: timedelta) ->
 def retried(finish: Finish, document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> Update:
     """Running → pending after a failure that the budget still covers, with back-off."""
     wanted = finish.retry_after_seconds
-    pause = back_off(document["attempts_used"], settings) if wanted is None else wanted
+    pause = back_off(document, settings) if wanted is None else wanted
     update = waiting_again(
         now + timedelta(seconds=pause), Priority(document["priority"]), step_seconds=settings.priority_step_seconds
     )
@@ -154,15 +160,15 @@ def handed_back(finish: Finish, document: dict[str, Any], *, now: datetime, sett
 
 def lost(document: dict[str, Any], error: JobError, *, now: datetime, settings: ResultsSettings) -> Update:
     """Running → pending (or failed, when the budget is spent): the worker was given up."""
-    retention = timedelta(days=settings.retention_days)
+    days = document.get("retention_days")
     if document.get("cancel_requested_at"):
-        update = ended(JobStatus.CANCELLED, now=now, retention=retention)
+        update = ended(JobStatus.CANCELLED, now=now, settings=settings, retention_days=days)
     elif document["attempts_used"] >= document["max_attempts"]:
-        update = ended(JobStatus.FAILED, now=now, retention=retention)
+        update = ended(JobStatus.FAILED, now=now, settings=settings, retention_days=days)
         update.operators["$set"]["error"] = error.model_dump()
     else:
-        first = document["attempts_used"] <= 1
-        pause = 0.0 if first else back_off(document["attempts_used"], settings)
+        # The first loss is most likely no fault of the job, and it has waited for the lease already.
+        pause = back_off(document, settings) if _lost_before(document) else 0.0
         update = waiting_again(
             now + timedelta(seconds=pause), Priority(document["priority"]), step_seconds=settings.priority_step_seconds
         )
@@ -222,8 +228,19 @@ def _outcome(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def back_off(attempts_used: int, settings: ResultsSettings) -> float:
-    """Seconds before the next attempt: exponential, capped, with jitter of up to a half."""
-    exponent = min(attempts_used - 1, 32)
-    longest: float = min(settings.first_retry_seconds * 2**exponent, settings.last_retry_seconds)
+def _lost_before(document: dict[str, Any]) -> bool:
+    """Whether an earlier attempt lost its worker as well, as far as the attempts are on record."""
+    errors = (attempt.get("error") for attempt in document["attempts"])
+    return any(error["kind"] == ErrorKind.WORKER_LOST for error in errors if error)
+
+
+def back_off(document: dict[str, Any], settings: ResultsSettings) -> float:
+    """Seconds before the next attempt: exponential, capped, with jitter of up to a half.
+
+    The job's own back-off goes before the settings; a first pause of its own lifts the setting's cap.
+    """
+    first = document.get("first_retry_seconds", settings.first_retry_seconds)
+    last = document.get("last_retry_seconds", max(settings.last_retry_seconds, first))
+    exponent = min(document["attempts_used"] - 1, 32)
+    longest: float = min(first * 2**exponent, last)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 -- jitter, not a secret

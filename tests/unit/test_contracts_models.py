@@ -5,9 +5,9 @@ from pydantic import ValidationError
 
 from contracts.errors import CoatcheckError, Conflict, NotFound, from_wire, to_wire
 from contracts.ids import is_pid, new_id
-from contracts.messages import SCHEMA_VERSION, Doorbell
+from contracts.messages import SCHEMA_VERSION, Doorbell, Finish
 from contracts.settings import ServiceSettings, load
-from contracts.status import ACTIVE, TERMINAL, JobStatus
+from contracts.status import ACTIVE, TERMINAL, JobStatus, Outcome
 
 
 def test_a_pid_sorts_by_time_and_is_recognised() -> None:
@@ -65,3 +65,12 @@ def test_a_bad_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="HEARTBEAT") as stop:
         load(ServiceSettings)
     assert "hunter2" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    "wish", [{"retry_after_seconds": 1e300}, {"retry_after_seconds": float("inf")}, {"retention_days": 1e300}]
+)
+def test_a_wish_that_no_calendar_holds_is_no_message(wish: dict[str, float]) -> None:
+    """The ledger adds it to a time, for many jobs at once: one that overflows would spoil them all."""
+    with pytest.raises(ValidationError, match="less than or equal"):
+        Finish(pid="p", fence=1, worker_id="w1", outcome=Outcome.FAILED, **wish)  # type: ignore[arg-type]

@@ -39,6 +39,17 @@ def test_defaults_come_from_the_task():
     assert (made.priority, made.notify, made.not_before, made.tags) == (Priority.NORMAL, None, None, [])
 
 
+def test_what_the_task_says_of_repetition_and_retention_goes_with_its_jobs():
+    """Back-off and retention are the task's; a submission may choose another retention, shorter or longer."""
+    said = {"first_retry_seconds": 0.5, "last_retry_seconds": 60.0, "retention_days": 7.0}
+    offer = Offer(entry=BMI.model_copy(update=said), params=OFFER.params)
+    made = new_job(parse(TaskSubmission, body()), offer, owner="local", key=None)
+    assert (made.first_retry_seconds, made.last_retry_seconds, made.retention_days) == (0.5, 60, 7)
+    made = new_job(parse(TaskSubmission, body(retention_days=90)), offer, owner="local", key=None)
+    assert made.retention_days == 90
+    assert (job().first_retry_seconds, job().last_retry_seconds, job().retention_days) == (None, None, None)
+
+
 def test_every_option_arrives():
     """Each option of the API ends up in the job."""
     made = job(
@@ -47,13 +58,14 @@ def test_every_option_arrives():
         not_before="2030-01-31T09:00:00.1234+01:00",
         max_attempts=2,
         time_limit=5,
+        retention_days=7,
         priority="high",
         tags=["a", "b"],
     )
     assert made.notify.email == "Ada@example.org"
     assert made.notify.on == [NotifyOn.SUCCEEDED, NotifyOn.FAILED, NotifyOn.CANCELLED]
     assert made.not_before.isoformat() == "2030-01-31T08:00:00.123000+00:00"
-    assert (made.reference, made.max_attempts, made.time_limit) == ("N-17", 2, 5)
+    assert (made.reference, made.max_attempts, made.time_limit, made.retention_days) == ("N-17", 2, 5, 7)
     assert (made.priority, made.tags) == (Priority.HIGH, ["a", "b"])
 
 
@@ -80,6 +92,9 @@ def test_every_option_arrives():
         ({"max_attempts": "2"}, "/max_attempts"),
         ({"time_limit": 0}, "/time_limit"),
         ({"time_limit": "5"}, "/time_limit"),
+        ({"retention_days": 0}, "/retention_days"),
+        ({"retention_days": 3651}, "/retention_days"),
+        ({"retention_days": "7"}, "/retention_days"),
         ({"priority": "urgent"}, "/priority"),
         ({"tags": ["a", "a"]}, "/tags"),
         ({"tags": [str(n) for n in range(17)]}, "/tags"),

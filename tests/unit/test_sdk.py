@@ -164,6 +164,11 @@ def _generator() -> Any:
         (needs_example, {"example": {"x": math.nan}}, "not JSON"),
         (fine, {"example": {"y": 1}}, "y: Extra inputs"),
         (fine, {"retries": -1}, "retries=-1"),
+        (fine, {"first_retry_seconds": -1}, "first_retry_seconds=-1"),
+        (fine, {"last_retry_seconds": math.inf}, "last_retry_seconds=inf"),
+        (fine, {"first_retry_seconds": 2, "last_retry_seconds": 1}, "is more than last_retry_seconds=1"),
+        (fine, {"retention_days": 0}, "retention_days=0"),
+        (fine, {"retention_days": 3651}, "retention_days=3651"),
         (fine, {"time_limit": 0}, "time_limit=0"),
         (fine, {"memory_limit_mb": 0}, "memory_limit_mb=0"),
         (fine, {"pool": "Not A Pool"}, "pool='Not A Pool'"),
@@ -227,7 +232,26 @@ def test_track_counts() -> None:
     assert [(progress.done, progress.total) for progress in built] == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-def test_retry_wants_sensible_seconds() -> None:
-    """A wish for a retry in the past is a fault of the task."""
+@pytest.mark.parametrize("after", [-1, math.nan, math.inf, 1e300])
+def test_retry_wants_sensible_seconds(after: float) -> None:
+    """A wish for a retry in the past, or so late that no calendar holds it, is a fault of the task."""
     with pytest.raises(ValueError, match="zero or more"):
-        Retry(after=-1)
+        Retry(after=after)
+
+
+def test_a_task_says_how_it_is_repeated_and_how_long_it_is_kept() -> None:
+    """What the decorator is told is in the catalogue; what it is not told is left to the service."""
+
+    @task(retries=4, first_retry_seconds=0.5, last_retry_seconds=60, retention_days=7, example={"x": 1})
+    def particular(x: int) -> int:
+        return x
+
+    told = definition(particular).descriptor
+    assert (told.max_attempts, told.first_retry_seconds, told.last_retry_seconds, told.retention_days) == (
+        5,
+        0.5,
+        60,
+        7,
+    )
+    plain = definition(sample).descriptor
+    assert (plain.first_retry_seconds, plain.last_retry_seconds, plain.retention_days) == (None, None, None)
