@@ -2,3 +2,5 @@
 
 Nothing in here imports a service.
 """
+
+__version__ = "0.1.0"

@@ -5,11 +5,10 @@ the task's own params, bounds and example.
 """
 
 import threading
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
-from contracts import codec
+from contracts import __version__, codec
 from contracts.catalogue import CatalogueEntry
 from contracts.errors import Unavailable
 from contracts.job import Job
@@ -108,7 +107,7 @@ def build(entries: list[CatalogueEntry], *, base_path: str = "/", about: str = A
     paths |= operations.task_paths() | operations.service_paths()
     return {
         "swagger": "2.0",
-        "info": {"title": "Coatcheck", "version": _own_version(), "description": about},
+        "info": {"title": "Coatcheck", "version": __version__, "description": about},
         "basePath": base_path,
         "consumes": [operations.JSON],
         "produces": [operations.JSON, operations.PROBLEM],
@@ -222,10 +221,3 @@ def _untitled(schema: Any) -> Any:
         for word, value in schema.items()
         if word != "title" or not isinstance(value, str)
     }
-
-
-def _own_version() -> str:
-    try:
-        return version("coatcheck")
-    except PackageNotFoundError:
-        return "0"

@@ -1,11 +1,13 @@
 import re
 import time
+from importlib import metadata
 from typing import Any
 
 import pytest
 from flask import Flask
 from gateway_ledger import AWAY, BMI, MEETING, MemoryLedger
 
+import contracts
 from contracts import codec
 from contracts.catalogue import CatalogueEntry
 from gateway.app import create_app
@@ -100,6 +102,11 @@ def test_operation_ids_are_unique_and_every_operation_is_described(app: Flask):
     tags = {tag["name"] for tag in found["tags"]}
     assert all(operation["summary"] and set(operation["tags"]) <= tags for operation in operations)
     assert found["tags"][0]["name"] == "Submit a job"
+
+
+def test_it_says_its_version_where_nothing_is_installed(app: Flask):
+    """The version comes with the code, as an image has it: the package's metadata say the same where there are any."""
+    assert document(app)["info"]["version"] == contracts.__version__ == metadata.version("coatcheck")
 
 
 def test_it_follows_the_catalogue(app: Flask, ledger: MemoryLedger):
