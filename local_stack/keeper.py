@@ -10,7 +10,6 @@ from pathlib import Path
 from local_stack.process import Process, Program, how_it_ended, last_lines
 
 FIRST_PAUSE_SECONDS = 0.5
-LAST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """After so long a run the back-off begins anew."""
 
@@ -19,7 +18,13 @@ class Keeper:
     """One program of the stack. Lives on the event loop of the main thread."""
 
     def __init__(
-        self, program: Program, logs: Path, *, say: Callable[[str], None], started: Callable[[], None]
+        self,
+        program: Program,
+        logs: Path,
+        *,
+        say: Callable[[str], None],
+        started: Callable[[], None],
+        longest_pause_seconds: float,
     ) -> None:
         self.program = program
         self.log = logs / f"{program.name}.log"
@@ -28,6 +33,7 @@ class Keeper:
         """How often it ended by itself."""
         self._say = say
         self._started = started
+        self._longest_pause = longest_pause_seconds
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -77,7 +83,7 @@ class Keeper:
             self.process.bury([])
             self._say(f"{self.program.name} {how}; starting it again in {pause:g} s (log: {self.log})")
             await asyncio.sleep(pause)
-            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+            pause = min(pause * 2, self._longest_pause)
             self._spawn()
 
 

@@ -17,6 +17,10 @@ class StackSettings(ServiceSettings):
     """Folder of everything that the stack keeps: data, logs, mails, the password of its broker."""
     port: int = Field(default=8000, ge=1, le=65535)
     """The port of the gateway."""
+    workers: int = Field(default=1, ge=1, le=16)
+    """Compute services to run side by side, each with its own `SLOTS`."""
+    restart_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """The longest pause before a program that ended by itself is started again."""
     amqp_uri: SecretStr | None = None  # type: ignore[assignment]  # here it may be missing
     """A RabbitMQ to use instead of a private one."""
     mongodb_uri: SecretStr | None = None

@@ -18,7 +18,7 @@ from local_stack.problems import StackProblem
 from local_stack.process import KEPT_LOG_BYTES, Program, rotate
 from local_stack.screen import Screen
 from local_stack.servers import Server
-from local_stack.services import QUICK_STOP, ROOT, services
+from local_stack.services import QUICK_STOP, ROOT, services, workers
 from local_stack.settings import StackSettings
 from local_stack.state import StackState
 
@@ -30,8 +30,6 @@ POLL_SECONDS = 0.2
 HTTP_SECONDS = 3.0
 AMQP_PORT = 5672
 HOUSEKEEPING_SECONDS = 30.0
-STOP_ORDER = (("gateway",), ("compute", "notifier"), ("results",), ("smtp", "rabbitmq", "mongodb"), ("epmd",))
-"""Who needs another one stops before it; what is in one bracket stops side by side."""
 
 
 class Stack:
@@ -45,13 +43,14 @@ class Stack:
         self._screen = screen
         self._keepers: dict[str, Keeper] = {}
         self._http = httpx.Client(base_url=self.url, timeout=HTTP_SECONDS)
+        self._compute = workers(settings.workers)
 
     async def start(self) -> None:
         """Start everything, and come back when work can be submitted. Raises `StackProblem`."""
         self._prepare()
         await self._check_given()
         servers = self._private_servers()
-        gateway, *others = services(self._environment())
+        gateway, *others = services(self._environment(), compute=self.settings.workers)
         # The gateway bears a broker that is not there yet, so it gets its start over with meanwhile.
         await _together(*map(self._start_server, servers), self._start_gateway(gateway))
         await _together(*map(self._start_service, others))
@@ -63,7 +62,9 @@ class Stack:
         """Stop everything in order, within 15 s, and leave no process behind."""
         self.state.ready = False
         self.state.write(self.settings.local_dir)
-        for names in STOP_ORDER:
+        # Who needs another one stops before it; what is in one bracket stops side by side.
+        order = (("gateway",), (*self._compute, "notifier"), ("results",), ("smtp", "rabbitmq", "mongodb"), ("epmd",))
+        for names in order:
             await asyncio.gather(*(self._stop(self._keepers[name]) for name in names if name in self._keepers))
 
     def kill(self) -> None:
@@ -162,14 +163,20 @@ class Stack:
         titles: dict[str, tuple[str, Callable[[], bool]]] = {
             "results": ("Results service", partial(self._answers, "/readyz")),
             "notifier": ("Notifier", partial(_connected, keeper, urlsplit(self.state.amqp_uri).port or AMQP_PORT)),
-            "compute": ("Compute service", self._serving),
+            **{name: (name.replace("compute", "Compute service"), self._serving) for name in self._compute},
         }
         title, condition = titles[program.name]
         async with self._screen.step(title):
             await self._until(condition, keeper)
 
     def _start(self, program: Program) -> Keeper:
-        keeper = Keeper(program, self.logs, say=self._screen.warn, started=self._record)
+        keeper = Keeper(
+            program,
+            self.logs,
+            say=self._screen.warn,
+            started=self._record,
+            longest_pause_seconds=self.settings.restart_seconds,
+        )
         self._keepers[program.name] = keeper
         keeper.start()
         return keeper
