@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test unit lint fmt bench lock clean rabbitmq chromium
+.PHONY: help run demo test unit lint fmt bench chaos lock clean rabbitmq chromium
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,10 @@ fmt: $(VENV)/dev.stamp ## format the code and fix what can be fixed by itself
 
 bench: $(VENV)/dev.stamp rabbitmq ## measure Coatcheck against Celery on this machine
 	@exec $(BIN)/python -m bench
+
+chaos: $(VENV)/dev.stamp rabbitmq ## kill -9 at random under load, then check every promise: SEEDS=10 SECONDS=300 SEED=…
+	@exec $(BIN)/python -m tests.chaos --seeds $(or $(SEEDS),10) --seconds $(or $(SECONDS),300) \
+	    $(if $(SEED),--seed $(SEED)) --table .cache/chaos.md
 
 lock: .cache/uv/bin/uv ## pin the dependencies of pyproject.toml anew
 	$(UV_COMPILE) --group dev --output-file constraints.txt
