@@ -68,7 +68,7 @@ class Heartbeats:
         held = {"status": JobStatus.RUNNING, "worker": {"$in": [beat.worker_id for beat in beats]}}
         found = self._jobs.find(
             {"$or": [{"_id": {"$in": listed}}, held]} if listed else held,
-            {"fence": 1, "status": 1, "worker": 1, "claim_id": 1, "cancel_requested_at": 1},
+            {"fence": 1, "settled_fence": 1, "status": 1, "worker": 1, "claim_id": 1, "cancel_requested_at": 1},
         )
         return {document["_id"]: document for document in found}
 
@@ -81,6 +81,9 @@ class Heartbeats:
                 orders.append(Stop(pid=job.pid, fence=job.fence, reason="superseded"))
             elif document.get("cancel_requested_at") or document["status"] == JobStatus.CANCELLED:
                 orders.append(Stop(pid=job.pid, fence=job.fence, reason="cancelled"))
+            elif JobStatus(document["status"]).terminal and document.get("settled_fence") != job.fence:
+                # The worker was given up and the budget spent: what it still runs has its outcome.
+                orders.append(Stop(pid=job.pid, fence=job.fence, reason="superseded"))
         listed = {job.pid for job in beat.running}
         before = self._unlisted.pop(beat.worker_id, {})
         missing = {

@@ -105,6 +105,17 @@ def test_a_late_finish_of_a_worker_given_up_does_not_touch_the_next_run(bench: B
     assert bench.job(pid)["result"] == "right"
 
 
+def test_a_worker_that_comes_back_after_its_job_has_failed_is_told_to_stop(bench: Bench) -> None:
+    """Its outcome stands, so nothing is gained by running on; a finish whose answer is on its way is left alone."""
+    lost, ended = bench.register(max_attempts=1), bench.register(max_attempts=1)
+    grants = {grant.pid: grant for grant in bench.claim(count=2)}
+    bench.fail(grants[ended])
+    running = [RunningJob(pid=grant.pid, fence=grant.fence) for grant in grants.values()]
+    bench.fall_silent(*running)
+    assert bench.job(lost)["error"]["kind"] == ErrorKind.WORKER_LOST
+    assert [(stop.pid, stop.reason) for stop in bench.beat(*running)] == [(lost, "superseded")]
+
+
 def test_a_finish_that_was_stored_is_still_said_to_be_stored(bench: Bench) -> None:
     """Its answer was lost, and the job runs again meanwhile: the repetition changes nothing."""
     pid = bench.register(max_attempts=1)
