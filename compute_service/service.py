@@ -3,11 +3,11 @@
 from typing import Any
 
 from nameko.extensions import DependencyProvider, Entrypoint
-from nameko.rpc import rpc
 
 from compute_service.settings import ComputeSettings
 from compute_service.worker import Worker
 from contracts import logs
+from contracts.nameko_amqp import rpc
 from contracts.settings import load
 
 SETTINGS = load(ComputeSettings)

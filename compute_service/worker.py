@@ -9,12 +9,13 @@ from compute_service.ledger import BrokerBells, BrokerLedger
 from compute_service.pool import Pool
 from compute_service.settings import ComputeSettings
 from compute_service.slots import Slot
-from contracts import codec, topology
+from contracts import topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.clock import SystemClock
+from contracts.dead_letters import read
 from contracts.ids import new_id
 from contracts.logs import logger
-from contracts.messages import Stop
+from contracts.messages import Doorbell, Stop
 
 log = logger(__name__)
 
@@ -30,13 +31,13 @@ class Worker:
         self._settings = settings
         self._groups = ProcessGroups()
         doorbell = Subscription(
-            on_message=lambda bell: self.pool.bell(bell),  # noqa: PLW0108 -- there is no pool yet
+            on_message=self._on_bell,
             queue=topology.doorbell_queue(settings.pool),
             bindings=((topology.DOORBELL_EXCHANGE, settings.pool),),
             arguments=topology.doorbell_arguments(),
             prefetch=topology.DOORBELL_BOUND,
             active=False,
-            on_ready=lambda: self.pool.connected(),  # noqa: PLW0108 -- likewise
+            on_ready=lambda: self.pool.connected(),  # noqa: PLW0108 -- there is no pool yet
         )
         stops = Subscription(
             on_message=self._on_stop,
@@ -119,11 +120,11 @@ class Worker:
         self._groups.check_guardian()
         self._groups.end_orphans()
 
+    def _on_bell(self, delivery: Delivery) -> None:
+        read(Doorbell, delivery.body)
+        self.pool.bell(delivery)
+
     def _on_stop(self, delivery: Delivery) -> None:
+        stop = read(Stop, delivery.body)
         self._client.ack(delivery)
-        try:
-            stop = Stop.model_validate(codec.loads(delivery.body))
-        except ValueError:
-            log.warning("A stop that cannot be read was dropped.", action="stop_dropped")
-            return
         self.pool.stop(stop)

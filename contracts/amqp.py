@@ -1,16 +1,31 @@
 """What `contracts.broker` is built of: its parameters, a connection that sends at once, deliveries, subscriptions."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.spec import BasicProperties
+from pika.spec import Basic, BasicProperties
+
+from contracts.errors import NoReply, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5.0
+PERSISTENT = 2
+
+Script = Generator[Callable[[Callable[..., None]], object], Any, None]
+"""Steps of a set-up: each is given the callback that brings the script on."""
+
+
+def advance(script: Script, answer: object = None) -> None:
+    """Run *script* to its next step; the step's callback brings it here again."""
+    try:
+        step = script.send(answer)
+    except StopIteration:
+        return
+    step(lambda *answers: advance(script, answers[0] if answers else None))
 
 
 def parameters(uri: str, *, name: str, heartbeat: int) -> pika.URLParameters:
@@ -23,6 +38,28 @@ def parameters(uri: str, *, name: str, heartbeat: int) -> pika.URLParameters:
     return made
 
 
+def rpc_request(correlation_id: str, timeout: float | None) -> BasicProperties:
+    """The properties of a request that dies after *timeout* seconds, or that outlives its caller."""
+    return BasicProperties(
+        content_type="application/json",
+        content_encoding="utf-8",
+        correlation_id=correlation_id,
+        expiration=None if timeout is None else str(int(timeout * 1000)),
+        delivery_mode=PERSISTENT if timeout is None else None,
+    )
+
+
+def dead_letter(original: BasicProperties, headers: dict[str, str]) -> BasicProperties:
+    """The properties of the copy that is set aside: it outlives the broker, and does not expire."""
+    return BasicProperties(
+        content_type=original.content_type,
+        content_encoding=original.content_encoding,
+        correlation_id=original.correlation_id,
+        delivery_mode=PERSISTENT,
+        headers=headers,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Delivery:
     """One message from a queue. `ack` may be called from any thread, once."""
@@ -33,12 +70,24 @@ class Delivery:
     tag: int
     channel: Channel
 
+    @classmethod
+    def of(cls, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> "Delivery":
+        """What pika hands to a consumer."""
+        return cls(
+            body=body,
+            properties=properties,
+            redelivered=bool(method.redelivered),
+            tag=int(method.delivery_tag),
+            channel=channel,
+        )
+
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Subscription:
     """A queue to consume, declared and bound anew on every connection.
 
-    ``on_message`` runs in the I/O thread and must not block.
+    ``on_message`` runs in the I/O thread and must not block. A message over which it raises,
+    `contracts.dead_letters.Unreadable` or unforeseen, is set aside and acknowledged for it.
     """
 
     on_message: Callable[[Delivery], None]
@@ -120,3 +169,34 @@ class Calls:
         """The connection is gone: nobody gets an answer."""
         for correlation_id in list(self._waiting):
             self.fail(correlation_id, error())
+
+
+class Confirms:
+    """The publishes that the broker has not confirmed yet, in the order of one channel."""
+
+    def __init__(self) -> None:
+        self._published = 0
+        self._waiting: dict[int, Future[None]] = {}
+
+    def begin(self, future: "Future[None]") -> None:
+        """The next message of the channel is the one that *future* stands for."""
+        self._published += 1
+        self._waiting[self._published] = future
+
+    def settle(self, frame: Any) -> None:
+        """The broker has taken or refused one message or all up to one."""
+        method = frame.method
+        first = min(self._waiting, default=method.delivery_tag) if method.multiple else method.delivery_tag
+        for tag in range(first, method.delivery_tag + 1):
+            if (future := self._waiting.pop(tag, None)) is None:
+                continue
+            if isinstance(method, Basic.Ack):
+                future.set_result(None)
+            else:
+                future.set_exception(Unavailable("RabbitMQ refused the message."))
+
+    def fail_all(self) -> None:
+        """The channel is gone, and the next one counts from one again."""
+        waiting, self._waiting, self._published = self._waiting, {}, 0
+        for future in waiting.values():
+            future.set_exception(NoReply("The connection to RabbitMQ broke before it confirmed."))

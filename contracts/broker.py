@@ -13,7 +13,7 @@ import random
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -24,8 +24,20 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from contracts import codec, topology
-from contracts.amqp import Calls, Connection, Delivery, Subscription, parameters
-from contracts.errors import NoReply, NotSent, Unavailable, from_wire
+from contracts.amqp import (
+    Calls,
+    Confirms,
+    Connection,
+    Delivery,
+    Script,
+    Subscription,
+    advance,
+    dead_letter,
+    parameters,
+    rpc_request,
+)
+from contracts.dead_letters import DeadLetters, Unreadable
+from contracts.errors import NoReply, NotSent, from_wire
 from contracts.logs import logger
 
 __all__ = ["BrokerClient", "Delivery", "Subscription"]
@@ -34,10 +46,6 @@ log = logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.2
 LAST_RETRY_SECONDS = 5.0
-PERSISTENT = 2
-
-Script = Generator[Callable[[Callable[..., None]], object], Any, None]
-"""Steps of a set-up: each is given the callback that brings the script on."""
 
 
 class BrokerClient:
@@ -49,8 +57,8 @@ class BrokerClient:
         self._subscriptions = list(subscriptions)
         self._todo: deque[tuple[Callable[[], None], Callable[[Exception], None]]] = deque()
         self._calls = Calls()
-        self._unconfirmed: dict[int, Future[None]] = {}
-        self._published = 0
+        self._confirms = Confirms()
+        self._dead_letters = DeadLetters(name)
         self._lock = threading.Lock()
         self._woken = False
         self._draining = False
@@ -112,13 +120,7 @@ class BrokerClient:
             raise NotSent(f"{self.trouble}; nothing was sent.")
         correlation_id, future = self._calls.begin()
         body = codec.dumps({"args": [], "kwargs": kwargs})
-        properties = BasicProperties(
-            content_type="application/json",
-            content_encoding="utf-8",
-            correlation_id=correlation_id,
-            expiration=str(int(timeout * 1000)) if expires else None,
-            delivery_mode=None if expires else PERSISTENT,
-        )
+        properties = rpc_request(correlation_id, timeout if expires else None)
 
         def send() -> None:
             if expires and not self._calls.waits(correlation_id):
@@ -146,10 +148,12 @@ class BrokerClient:
 
         self._submit(publish)
 
-    def publish(self, exchange: str, key: str, body: bytes) -> "Future[None]":
+    def publish(
+        self, exchange: str, key: str, body: bytes, properties: BasicProperties | None = None
+    ) -> "Future[None]":
         """Publish with a publisher confirm: the future ends when the broker has the message.
 
-        It fails with `Unavailable` if the broker refuses or the connection breaks before.
+        It fails with `contracts.errors.Unavailable` if the broker refuses or the connection breaks before.
         """
         future: Future[None] = Future()
 
@@ -157,11 +161,10 @@ class BrokerClient:
             if self._confirmed is None:
                 future.set_exception(NotSent())
                 return
-            self._published += 1
-            self._unconfirmed[self._published] = future
-            self._confirmed.basic_publish(exchange, key, body)
+            self._confirms.begin(future)
+            self._confirmed.basic_publish(exchange, key, body, properties)
 
-        self._submit(publish, lambda _: self._fail_publish(future))
+        self._submit(publish, lambda _: None if future.done() else future.set_exception(NotSent()))
         return future
 
     def declare(self, queue: str, exchange: str, key: str, arguments: dict[str, Any]) -> None:
@@ -244,7 +247,7 @@ class BrokerClient:
             try:
                 connection = Connection(
                     self._parameters,
-                    on_open_callback=lambda opened: self._advance(self._setup(opened)),
+                    on_open_callback=lambda opened: advance(self._setup(opened)),
                     on_open_error_callback=self._on_closed,
                     on_close_callback=self._on_closed,
                 )
@@ -263,14 +266,6 @@ class BrokerClient:
             self._stopping.wait(delay * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter, not a secret
         self._drain()
 
-    def _advance(self, script: Script, answer: object = None) -> None:
-        """Run *script* to its next step; the step's callback brings it here again."""
-        try:
-            step = script.send(answer)
-        except StopIteration:
-            return
-        step(lambda *answers: self._advance(script, answers[0] if answers else None))
-
     def _setup(self, connection: pika.SelectConnection) -> Script:
         plain = yield lambda done: connection.channel(on_open_callback=done)
         plain.add_on_close_callback(self._on_channel_closed)
@@ -283,11 +278,15 @@ class BrokerClient:
         yield lambda done: plain.basic_consume(reply_queue, self._on_reply, auto_ack=True, callback=done)
         confirmed = yield lambda done: connection.channel(on_open_callback=done)
         confirmed.add_on_close_callback(self._on_channel_closed)
-        yield lambda done: confirmed.confirm_delivery(self._on_confirmed, callback=done)
-        self._published = 0
+        yield lambda done: confirmed.confirm_delivery(self._confirms.settle, callback=done)
+        yield lambda done: confirmed.queue_declare(
+            topology.DEAD_LETTERS, durable=True, arguments=topology.dead_letter_arguments(), callback=done
+        )
         for subscription in self._subscriptions:
-            yield from self._subscribe(connection, subscription)
+            yield from self._prepare(connection, subscription)
         self._reply_queue, self._plain, self._confirmed = reply_queue, plain, confirmed
+        for subscription in self._subscriptions:
+            self._apply(subscription)
         self._last_error = ""
         self._ready.set()
         log.info("Connected to RabbitMQ.", action="broker_connected", client=self._name)
@@ -296,9 +295,10 @@ class BrokerClient:
                 subscription.on_ready()
         self._drain()
 
-    def _subscribe(self, connection: pika.SelectConnection, subscription: Subscription) -> Script:
+    def _prepare(self, connection: pika.SelectConnection, subscription: Subscription) -> Script:
         channel = yield lambda done: connection.channel(on_open_callback=done)
         channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_cancel_callback(lambda _: channel.close(reply_text="somebody deleted the queue"))
         yield lambda done: channel.basic_qos(prefetch_count=subscription.prefetch, callback=done)
         private = not subscription.queue
         declared = yield lambda done: channel.queue_declare(
@@ -313,7 +313,6 @@ class BrokerClient:
         for exchange, key in subscription.bindings:
             yield lambda done, e=exchange, k=key: channel.queue_bind(subscription.declared, e, k, callback=done)  # type: ignore[misc]
         subscription.channel, subscription.consumer_tag = channel, None
-        self._apply(subscription)
 
     def _apply(self, subscription: Subscription) -> None:
         """Make the consumer what `Subscription.active` says."""
@@ -323,52 +322,44 @@ class BrokerClient:
         if subscription.active and subscription.consumer_tag is None:
 
             def deliver(ch: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-                subscription.on_message(
-                    Delivery(
-                        body=body,
-                        properties=properties,
-                        redelivered=bool(method.redelivered),
-                        tag=int(method.delivery_tag),
-                        channel=ch,
-                    )
-                )
+                delivery = Delivery.of(ch, method, properties, body)
+                try:
+                    subscription.on_message(delivery)
+                except Exception as error:  # noqa: BLE001 -- a message that breaks its consumer must not come again
+                    copied = self._set_aside(error, subscription.declared, method, properties, body)
+                    copied.add_done_callback(lambda _: self.ack(delivery))
 
             subscription.consumer_tag = channel.basic_consume(subscription.declared, deliver)
         elif not subscription.active and subscription.consumer_tag is not None:
             channel.basic_cancel(subscription.consumer_tag)
             subscription.consumer_tag = None
 
-    def _on_reply(self, _channel: Channel, _method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+    def _set_aside(
+        self, error: Exception, queue: str, method: Basic.Deliver, properties: BasicProperties, body: bytes
+    ) -> "Future[None]":
+        """Publish a dead letter (see `contracts.dead_letters`); the future ends when that is done."""
+        origin = {"exchange": method.exchange, "routing_key": method.routing_key, "queue": queue}
+        headers = self._dead_letters.headers(error, **origin)
+        if headers is None:
+            (enough := Future[None]()).set_result(None)
+            return enough
+        return self.publish("", topology.DEAD_LETTERS, body, dead_letter(properties, headers))
+
+    def _on_reply(self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         try:
             reply = codec.loads(body)
             if reply["error"]:
                 self._calls.fail(properties.correlation_id, from_wire(reply["error"]))
             else:
                 self._calls.reply(properties.correlation_id, reply["result"])
-        except (ValueError, KeyError, TypeError):
-            log.warning("A reply that cannot be read was dropped.", action="reply_dropped", client=self._name)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._set_aside(Unreadable(f"no reply: {error!r}"), self._reply_queue, method, properties, body)
 
     def _on_returned(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, _body: bytes) -> None:
         """Nobody has ever declared the queue: the service has not been started yet."""
         if properties.correlation_id:
             error = NotSent(f"Nothing serves {method.routing_key} yet; nothing was sent.")
             self._calls.fail(properties.correlation_id, error)
-
-    def _on_confirmed(self, frame: Any) -> None:
-        method = frame.method
-        first = min(self._unconfirmed, default=method.delivery_tag) if method.multiple else method.delivery_tag
-        for tag in range(first, method.delivery_tag + 1):
-            future = self._unconfirmed.pop(tag, None)
-            if future is None:
-                continue
-            if isinstance(method, Basic.Ack):
-                future.set_result(None)
-            else:
-                future.set_exception(Unavailable("RabbitMQ refused the message."))
-
-    def _fail_publish(self, future: "Future[None]") -> None:
-        if not future.done():
-            future.set_exception(NotSent())
 
     def _on_blocked(self, *, blocked: bool) -> None:
         self._blocked = blocked
@@ -397,9 +388,7 @@ class BrokerClient:
         for subscription in self._subscriptions:
             subscription.channel = subscription.consumer_tag = None
         self._calls.fail_all(lambda: NoReply("The connection to RabbitMQ broke before the answer came."))
-        unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        for publish in unconfirmed.values():
-            publish.set_exception(NoReply("The connection to RabbitMQ broke before it confirmed."))
+        self._confirms.fail_all()
         self._drain()
         if connection is not None:
             connection.ioloop.close()

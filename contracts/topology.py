@@ -12,10 +12,16 @@ DOORBELL_EXCHANGE = "coatcheck.doorbell"
 """Direct, durable. Routing key: the pool."""
 
 LEDGER_SERVICE = "ledger"
-"""The hot methods of the results service, served in batches: register, settle, heartbeat, get."""
+"""The hot methods of the results service, served in batches."""
+LEDGER_METHODS = ("register", "settle", "heartbeat", "get")
+"""Their names."""
 
 RESULTS_SERVICE = "results"
 """The other methods of the results service, plain Nameko RPC."""
+RESULTS_QUEUE = f"rpc-{RESULTS_SERVICE}"
+"""Their queue; Nameko names it."""
+NOTIFIER_QUEUE = f"evt-{RESULTS_SERVICE}-notification_due--notifier.on_notification_due"
+"""The queue that wakes the notifier; Nameko names it."""
 
 EXCHANGES = ((RPC_EXCHANGE, "topic"), (EVENTS_EXCHANGE, "topic"), (DOORBELL_EXCHANGE, "direct"))
 
@@ -31,6 +37,18 @@ PROBE = "probe"
 
 DOORBELL_BOUND = 64
 """Bells that wait in a pool's queue; the oldest is dropped, since one bell says as much as ten."""
+
+DEAD_LETTERS = "coatcheck.dead-letters"
+"""The queue of messages that could not be read. Nobody consumes it."""
+DEAD_LETTER_BOUND = 1000
+"""Messages that it keeps; the oldest is dropped."""
+DEAD_LETTER_BYTES = 64 * 1024 * 1024
+"""Bytes that it keeps."""
+
+
+def dead_letter_arguments() -> dict[str, Any]:
+    """The arguments of the dead-letter queue; everybody who feeds it declares the same."""
+    return {"x-max-length": DEAD_LETTER_BOUND, "x-max-length-bytes": DEAD_LETTER_BYTES, "x-overflow": "drop-head"}
 
 
 def doorbell_queue(pool: str) -> str:

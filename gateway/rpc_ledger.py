@@ -8,8 +8,9 @@ from pydantic import BaseModel
 
 from contracts import topology
 from contracts.broker import BrokerClient, Delivery, Subscription
+from contracts.dead_letters import read
 from contracts.errors import CoatcheckError, NoReply, NotSent
-from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, Ticket
+from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, Message, NewJob, Order, Ticket
 from gateway import deadline
 from gateway.doorbell import DoorbellRinger
 from gateway.metrics import Metrics
@@ -143,6 +144,7 @@ class RpcLedger:
             self._metrics.rpc(method, outcome, time.monotonic() - sent_at)
 
     def _on_event(self, delivery: Delivery) -> None:
+        read(Message, delivery.body)
         self._broker.ack(delivery)
         self._on_catalogue_changed()
 

@@ -27,6 +27,7 @@ from pika.spec import BasicProperties
 
 from contracts import codec, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
+from contracts.dead_letters import Unreadable
 from contracts.errors import to_wire
 from contracts.logs import logger
 from contracts.messages import Message
@@ -116,15 +117,13 @@ class Batch(Entrypoint):
         self._stopped.wait(DRAIN_SECONDS)
 
     def _receive(self, delivery: Delivery) -> None:
-        """In the I/O thread: take one message in, or throw it away with a log line if it is none."""
+        """In the I/O thread: take one message in; raises `Unreadable` if it is none."""
         try:
             body = codec.loads(delivery.body)["kwargs"]["request"]
-            if not isinstance(body, dict):
-                raise TypeError("the request is no object")  # noqa: TRY301 -- one path for all that cannot be read
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("A request that cannot be read was dropped.", action="request_dropped", reason=str(error))
-            self.server.client.ack(delivery)
-            return
+            raise Unreadable(f"no request: {error!r}") from None
+        if not isinstance(body, dict):
+            raise Unreadable("no request: it is no object")
         request = Request(body=body, redelivered=delivery.redelivered)
         self._waiting.append(Waiting(request=request, delivery=delivery, received=time.monotonic()))
         self._wake.set()

@@ -8,11 +8,11 @@ from contracts import codec, logs
 from contracts.errors import CoatcheckError
 from contracts.logs import logger
 from contracts.messages import Announcement, GetJob, Heartbeat, JobQuery, NewJob, Order, Settle
+from contracts.nameko_amqp import rpc
 from contracts.settings import load
 from results_service.batch import Request, batch
 from results_service.dependencies import LedgerProvider, sweep_timer
 from results_service.ledger.bootstrap import Ledger
-from results_service.rpc import rpc
 from results_service.serving import answer_all, answer_one, away
 from results_service.settings import ResultsSettings
 

@@ -8,10 +8,13 @@ from eventlet.greenthread import GreenThread
 from eventlet.support.greenlets import GreenletExit
 from nameko.events import SERVICE_POOL, EventHandler
 from nameko.extensions import DependencyProvider, SharedExtension
-from nameko.messaging import QueueConsumer, QueueConsumerStopped
+from nameko.messaging import QueueConsumerStopped
 
 from contracts.clock import SystemClock
+from contracts.dead_letters import read
 from contracts.logs import logger
+from contracts.messages import NotificationDue
+from contracts.nameko_amqp import CarefulQueueConsumer
 from contracts.settings import load
 from results_service.notifier.bootstrap import Notifier, bootstrap
 from results_service.notifier.loop import SendLoop
@@ -27,7 +30,7 @@ STOP_SECONDS = 10.0
 """How long SIGTERM waits for the mail under way."""
 
 
-class PatientQueueConsumer(QueueConsumer):
+class PatientQueueConsumer(CarefulQueueConsumer):
     """Nameko's consumer, which can also be stopped while the broker is away, and logs an outage once."""
 
     def __init__(self) -> None:
@@ -109,6 +112,10 @@ class WakeUp(EventHandler):
         """Build the queue's declaration."""
         super().setup()
         self.queue.max_length = MAX_WAITING_EVENTS
+
+    def check(self, _body: object, message: Any) -> None:
+        """Called for each event before it wakes anybody; raises `contracts.dead_letters.Unreadable`."""
+        read(NotificationDue, message.body)
 
     def stop(self) -> None:
         """The first that Nameko calls on SIGTERM: begin no more mail, hear no more events."""

@@ -9,7 +9,7 @@ import pytest
 from notifier_peers import Cable, MailServer, NotifierProcess, eventually, job_with_mail, self_signed
 from pymongo.uri_parser import parse_uri
 
-from contracts import topology
+from contracts import codec, topology
 from contracts.broker import BrokerClient
 from contracts.messages import NotificationDue
 from local_stack import ports
@@ -106,7 +106,8 @@ def test_garbage_on_the_queue_does_no_harm(start: Start, database: Database, mai
     assert client.wait_ready(20)
     job = job_with_mail("ada@b.example")
     database.jobs.insert_one(job)
-    for body in (b"\xff{not json", b"", b"[1]", b"{}"):
+    due = codec.dumps(NotificationDue(pid=job["_id"]).model_dump())
+    for body in (b"\xff{not json", b"", b"[1]", b"{}", due):
         client.send(topology.EVENTS_EXCHANGE, topology.NOTIFICATION_DUE, body)
     wait_for(database, job, "sent", TAKE_OVER_AFTER_SECONDS - 2)
     client.close()

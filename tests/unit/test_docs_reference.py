@@ -118,6 +118,10 @@ def test_messages_name_the_wiring() -> None:
         topology.CATALOGUE_CHANGED,
         topology.PROBE,
         f"`x-max-length` {topology.DOORBELL_BOUND}",
+        f"`{topology.DEAD_LETTERS}`, durable, with `x-max-length`\n{topology.DEAD_LETTER_BOUND}",
+        f"`x-max-length-bytes` {topology.DEAD_LETTER_BYTES}",
+        topology.NOTIFIER_QUEUE,
+        topology.RESULTS_QUEUE,
     ):
         assert word in MESSAGES
 
