@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from kombu.entity import Queue
 from kombu.message import Message
 from kombu.messaging import Producer
+from nameko.constants import DEFAULT_HEARTBEAT, HEARTBEAT_CONFIG_KEY
 from nameko.messaging import QueueConsumer
 from nameko.rpc import Rpc, RpcConsumer
 
@@ -62,6 +63,18 @@ class CarefulQueueConsumer(QueueConsumer):
             )
             yield connection
 
+    def consume(
+        self, limit: int | None = None, timeout: float | None = None, safety_interval: float = 1.0, **kwargs: Any
+    ) -> Iterator[None]:
+        """Called by kombu, which looks after the heartbeat only when nothing came for *safety_interval* seconds.
+
+        The server's own heartbeats come twice in their interval and count as something.
+        """
+        heartbeat = self.container.config.get(HEARTBEAT_CONFIG_KEY, DEFAULT_HEARTBEAT)
+        pause = min(safety_interval, heartbeat / 4)
+        consumed: Iterator[None] = super().consume(limit, timeout, pause, **kwargs)
+        return consumed
+
     def on_consume_ready(self, connection: Any, channel: Any, consumers: Any, **kwargs: Any) -> None:
         """Called by kombu when messages can come (again)."""
         Queue(
@@ -85,9 +98,11 @@ class CarefulQueueConsumer(QueueConsumer):
         try:
             provider.check(body, message)
         except Unreadable as error:
-            self._set_aside(message, provider.queue.name, error)
+            refusal = error
         else:
             super().handle_message(provider, body, message)
+            return
+        self._set_aside(message, provider.queue.name, refusal)
 
     def _set_aside(self, message: Message, queue: str, error: Unreadable) -> None:
         """Publish a copy on the channel it came by; what breaks the connection brings it back anew."""

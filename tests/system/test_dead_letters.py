@@ -125,7 +125,7 @@ def test_a_flood_of_garbage_starves_nobody(stack: RunningStack, channel: Blockin
 def said(stack: RunningStack) -> int:
     """Lines about dead letters in the logs of all services."""
     logs = ((stack.folder / "log" / f"{name}.log").read_text(errors="replace") for name in SERVICES)
-    return sum(log.count("dead_letter") + log.count("Can't decode") for log in logs)
+    return sum(log.count("action=dead_letter") + log.count("Can't decode") for log in logs)
 
 
 def backlog(channel: BlockingChannel) -> int:
