@@ -4,7 +4,10 @@ import random
 import threading
 from typing import Any
 
+import eventlet
+from eventlet import wsgi
 from nameko.extensions import DependencyProvider, Entrypoint
+from prometheus_client import make_wsgi_app
 from pymongo.errors import PyMongoError
 
 from contracts.logs import logger
@@ -16,6 +19,10 @@ log = logger(__name__)
 
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 5.0
+SCRAPE_SECONDS = 10
+"""How long a connection of Prometheus may take over one request."""
+SCRAPES = 16
+"""How many such connections may be open at the same time."""
 
 
 class LedgerProvider(DependencyProvider):
@@ -31,6 +38,8 @@ class LedgerProvider(DependencyProvider):
     def start(self) -> None:
         """Nameko: prepare in the background, so that the service starts while MongoDB is away."""
         self.container.spawn_managed_thread(self._prepare, identifier="prepare-ledger")
+        if self.server.settings.metrics_port:
+            self.container.spawn_managed_thread(self._serve_metrics, identifier="metrics")
 
     def stop(self) -> None:
         """Nameko: no worker uses the ledger any more."""
@@ -40,6 +49,16 @@ class LedgerProvider(DependencyProvider):
     def get_dependency(self, worker_ctx: Any) -> Ledger:  # noqa: ARG002 -- Nameko's signature
         """The ledger; safe for concurrent workers."""
         return self.ledger
+
+    def _serve_metrics(self) -> None:
+        settings = self.server.settings
+        wsgi.server(
+            eventlet.listen((settings.metrics_host, settings.metrics_port)),
+            make_wsgi_app(self.ledger.metrics.registry),
+            log_output=False,
+            max_size=SCRAPES,
+            socket_timeout=SCRAPE_SECONDS,
+        )
 
     def _prepare(self) -> None:
         delay = FIRST_RETRY_SECONDS

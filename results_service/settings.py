@@ -33,3 +33,7 @@ class ResultsSettings(ServiceSettings):
     """The longest back-off between two attempts, unless the task says otherwise."""
     task_memory_days: float = Field(default=7, gt=0)
     """A task that no worker has announced for so long is no longer accepted."""
+    metrics_host: str = "127.0.0.1"
+    """The address at which Prometheus finds the numbers of this process; loopback unless told otherwise."""
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """The port for them; 0: none."""

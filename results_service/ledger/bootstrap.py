@@ -16,6 +16,7 @@ from results_service.ledger.queries import Queries
 from results_service.ledger.register import Register
 from results_service.ledger.settle import Settling
 from results_service.ledger.sweep import Sweep
+from results_service.metrics import LedgerMetrics
 from results_service.settings import ResultsSettings
 
 
@@ -60,14 +61,29 @@ class Ledger:
         self.database = database
         self.settings = settings
         self.events = events
+        self.metrics = LedgerMetrics()
         self.alarm = Alarm(clock)
         self.register = Register(database, clock, settings, events, self.alarm.set)
-        self.settle = Settling(database, clock, settings, events, self.alarm.set)
+        self.settle = Settling(
+            database=database,
+            clock=clock,
+            settings=settings,
+            events=events,
+            wake_at=self.alarm.set,
+            metrics=self.metrics,
+        )
         self.heartbeat = Heartbeats(database, clock, self._hand_back)
         self.orders = Orders(database, clock, settings, events)
         self.queries = Queries(database, clock)
         self.catalogue = CatalogueKeeper(database, clock, settings, events)
-        self.sweep = Sweep(database, clock, settings, events, self.catalogue)
+        self.sweep = Sweep(
+            database=database,
+            clock=clock,
+            settings=settings,
+            events=events,
+            catalogue=self.catalogue,
+            metrics=self.metrics,
+        )
 
     def _hand_back(self, finish: Finish) -> None:
         self.settle([Settle(finishes=[finish])], repeated=[False])

@@ -22,6 +22,7 @@ from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
 from results_service.ledger.events import Events
 from results_service.ledger.transitions import Update
+from results_service.metrics import LedgerMetrics
 from results_service.settings import ResultsSettings
 
 log = logger(__name__)
@@ -56,14 +57,17 @@ class Choice:
 class Settling:
     """Finishes and claims, grouped."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what it is wired to
         self,
+        *,
         database: Database,
         clock: Clock,
         settings: ResultsSettings,
         events: Events,
         wake_at: Callable[[datetime], None],
+        metrics: LedgerMetrics,
     ) -> None:
+        self._metrics = metrics
         self._jobs = database.jobs
         self._clock = clock
         self._settings = settings
@@ -163,6 +167,7 @@ class Settling:
         return self._stored(finish, instead)
 
     def _stored(self, finish: Finish, update: Update) -> Verdict:
+        self._metrics.attempt_ended(finish.outcome, finish.error)
         if update.status is JobStatus.PENDING:
             self._wake_at(update.operators["$set"]["due_at"])
         return Verdict(pid=finish.pid, fence=finish.fence, finish="stored", status=update.status)

@@ -8,12 +8,13 @@ from contracts.clock import Clock
 from contracts.job import JobError
 from contracts.logs import logger
 from contracts.messages import StateChange
-from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState
+from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState, Outcome
 from results_service.ledger import transitions
 from results_service.ledger.catalogue import CatalogueKeeper
 from results_service.ledger.database import Database
 from results_service.ledger.events import Events
 from results_service.ledger.leases import Leases
+from results_service.metrics import LedgerMetrics
 from results_service.settings import ResultsSettings
 
 log = logger(__name__)
@@ -27,9 +28,17 @@ KEEP_TASKS_SECONDS = 600
 class Sweep:
     """Gives up silent workers, rings for forgotten work, and clears away what has had its time."""
 
-    def __init__(
-        self, database: Database, clock: Clock, settings: ResultsSettings, events: Events, catalogue: CatalogueKeeper
+    def __init__(  # noqa: PLR0913 -- what it is wired to
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        settings: ResultsSettings,
+        events: Events,
+        catalogue: CatalogueKeeper,
+        metrics: LedgerMetrics,
     ) -> None:
+        self._metrics = metrics
         self._jobs = database.jobs
         self._workers = database.workers
         self._clock = clock
@@ -99,6 +108,7 @@ class Sweep:
                 array_filters=update.array_filters,
             )
             if result.matched_count:
+                self._metrics.attempt_ended(Outcome.FAILED, error)
                 pools.add(document["pool"])
                 change = StateChange(pid=document["_id"], status=update.status, fence=document["fence"])
                 self._events.jobs_changed([change])

@@ -6,7 +6,7 @@ import pytest
 from ledger_bench import Bench
 
 from contracts.errors import NotFound
-from contracts.job import Job
+from contracts.job import Job, JobError
 from contracts.messages import Grant, Notify, Order, RunningJob
 from contracts.status import ErrorKind, JobStatus, NotificationState, NotifyOn, Outcome
 from results_service.notifier.outbox import Outbox
@@ -85,6 +85,28 @@ def test_an_attempt_is_recorded_with_what_is_known_of_it(bench: Bench) -> None:
     assert (ended.outcome, ended.cpu_seconds, ended.peak_memory_bytes) == (Outcome.SUCCEEDED, 2.5, 7)
     assert ended.finished_at is not None
     assert (ended.finished_at - ended.started_at).total_seconds() == 3
+
+
+def test_every_kind_of_failure_is_counted(bench: Bench) -> None:
+    """Prometheus sees each attempt once, by outcome and kind, also the one whose finish was repeated."""
+    for kind in (ErrorKind.TIMEOUT, ErrorKind.OUT_OF_MEMORY, ErrorKind.CRASHED):
+        bench.register(max_attempts=1)
+        (grant,) = bench.claim()
+        for _ in range(2):
+            bench.finish(grant, Outcome.FAILED, error=JobError(kind=kind, message="no"), retriable=True)
+    pid = bench.register()
+    (grant,) = bench.claim()
+    bench.fall_silent(RunningJob(pid=pid, fence=grant.fence))
+    bench.finish(bench.claim()[0], result=1)
+    counted = {
+        tuple(sample.labels.values()): sample.value
+        for family in bench.ledger.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "coatcheck_attempts_total"
+    }
+    ones = {("failed", kind) for kind in ("timeout", "out_of_memory", "crashed", "worker_lost")} | {("succeeded", "")}
+    assert {labels for labels, count in counted.items() if count} == ones
+    assert set(counted.values()) == {0.0, 1.0}
 
 
 def test_the_last_twenty_attempts_are_kept_and_all_are_counted(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
@@ -17,10 +19,12 @@ from pymongo.uri_parser import parse_uri
 from contracts import codec, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.clock import SystemClock
-from contracts.errors import CoatcheckError, NotFound, NotSent, Unavailable, ValidationFailed
+from contracts.errors import CoatcheckError, NotFound, NotRetryable, NotSent, Unavailable, ValidationFailed
 from contracts.ids import new_id
+from contracts.job import JobError
 from contracts.messages import Claim, Finish, GetJob, Heartbeat, JobQuery, NewJob, Notify, Order, Settle
-from contracts.status import JobStatus, NotifyOn, Outcome
+from contracts.status import ErrorKind, JobStatus, NotifyOn, Outcome
+from local_stack import ports
 
 START_SECONDS = 30.0
 ROOT = Path(__file__).parents[2]
@@ -60,7 +64,15 @@ def claim(count: int = 1) -> Claim:
 
 
 @pytest.fixture
-def service(fresh_vhost: str, fresh_database: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def metrics_port() -> int:
+    """Where the service shows its numbers."""
+    return ports.pick()
+
+
+@pytest.fixture
+def service(
+    fresh_vhost: str, fresh_database: str, metrics_port: int, tmp_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """The service under ``nameko run``."""
     name = parse_uri(fresh_database)["database"]
     environment = os.environ | {
@@ -69,6 +81,7 @@ def service(fresh_vhost: str, fresh_database: str, tmp_path: Path) -> Iterator[s
         "DATABASE": str(name),
         "SWEEP_SECONDS": "1",
         "HEARTBEAT": "5",
+        "METRICS_PORT": str(metrics_port),
         "PYTHONPATH": str(ROOT),
     }
     nameko = str(Path(sys.executable).with_name("nameko"))
@@ -121,7 +134,7 @@ def not_found(caller: Caller) -> bool:
 
 
 def test_a_job_goes_through_over_the_wire(caller: Caller) -> None:
-    """register, claim, finish, get, list, latest, cancel and delete answer over RPC as they do in process."""
+    """register, claim, finish, get, list, latest, cancel, retry and delete answer over RPC as they do in process."""
     pid = caller.register()
     grant = caller.settle(claim=claim())["grants"][0]
     assert grant["pid"] == pid
@@ -132,9 +145,25 @@ def test_a_job_goes_through_over_the_wire(caller: Caller) -> None:
     assert [job["pid"] for job in caller("results", "list_jobs", JobQuery(owner="local"))["jobs"]] == [pid]
     other = caller.register()
     assert caller("results", "cancel", Order(pid=other, owner="local"))["status"] == JobStatus.CANCELLED
+    assert caller("results", "retry", Order(pid=other, owner="local"))["status"] == JobStatus.PENDING
+    with pytest.raises(NotRetryable):
+        caller("results", "retry", Order(pid=other, owner="local"))
     caller("results", "delete", Order(pid=pid, owner="local"))
     with pytest.raises(NotFound):
         caller("ledger", "get", GetJob(pid=pid, owner="local"))
+
+
+def test_prometheus_reads_how_attempts_ended(caller: Caller, metrics_port: int) -> None:
+    """The numbers of the process are at its own port, and reading them keeps nobody waiting."""
+    pid = caller.register(max_attempts=1)
+    grant = caller.settle(claim=claim())["grants"][0]
+    error = JobError(kind=ErrorKind.OUT_OF_MEMORY, message="no")
+    finish = Finish(pid=pid, fence=grant["fence"], worker_id="w1", outcome=Outcome.FAILED, error=error)
+    with socket.create_connection(("127.0.0.1", metrics_port), timeout=5):  # says nothing, and holds nobody up
+        caller.settle(finishes=[finish])
+        text = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics", timeout=5).text
+    assert 'coatcheck_attempts_total{kind="out_of_memory",outcome="failed"} 1.0' in text
+    assert 'coatcheck_attempts_total{kind="worker_lost",outcome="failed"} 0.0' in text
 
 
 def test_what_cannot_be_read_harms_nobody_else(caller: Caller) -> None:
