@@ -13,6 +13,7 @@ import httpx
 from contracts.clock import rfc3339
 from contracts.ids import new_id
 from tests.chaos.history import Answer, History, Record
+from tests.chaos.pace import Pace
 from tests.chaos.plan import JobSpec
 
 TRIES = 60
@@ -20,6 +21,8 @@ TRIES = 60
 AGAIN_SECONDS = 1.0
 END_SECONDS = 90.0
 """So long a client waits for the end of a job that it would run again."""
+PROBE_SECONDS = 5.0
+PROBE_EVERY_SECONDS = 0.2
 REQUEST_SECONDS = 15.0
 LOOK_EVERY_SECONDS = 0.12
 KEPT_LOOKS = 40
@@ -30,13 +33,15 @@ FINAL = ("succeeded", "failed", "cancelled")
 class Driver:
     """All clients of one run."""
 
-    def __init__(self, url: str, history: History) -> None:
+    def __init__(self, url: str, history: History, pace: Pace) -> None:
         self._history = history
+        self._pace = pace
         self._lot = random.Random(history.plan.seed)  # noqa: S311 -- which job is looked at next guards nothing
         self._http = httpx.AsyncClient(
             base_url=f"{url}/api/v1", timeout=REQUEST_SECONDS, limits=httpx.Limits(max_connections=None)
         )
         self._clients: set[asyncio.Task[None]] = set()
+        self._probes = 0
         self._looking: asyncio.Task[None] | None = None
         self.open: dict[str, Record] = {}
         """Acknowledged jobs that nobody has seen ended yet."""
@@ -45,15 +50,31 @@ class Driver:
         """Submit all jobs of the plan at their times; comes back when the last one has been sent."""
         self._looking = asyncio.create_task(self._look_for_ever())
         for spec in self._history.plan.jobs:
-            wait = self._history.began + spec.at - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            await self._pace.reach(spec.at)
             self._start(self._life(spec))
 
     async def finish(self) -> None:
         """Wait until every client has done what it had to do."""
         while self._clients:
             await asyncio.wait(set(self._clients))
+
+    async def works(self) -> bool:
+        """Whether a job of no duration is accepted and succeeds soon; it counts like all others."""
+        self._probes += 1
+        spec = JobSpec(
+            at=0,
+            number=-self._probes,
+            task="chaos_work",
+            params={"note": f"probe {self._probes}", "seconds": 0},
+            priority="high",
+        )
+        record = self._record(spec)
+        await self._submit(record, _body(spec, record), {})
+        for _ in range(int(PROBE_SECONDS / PROBE_EVERY_SECONDS) if record.pid else 0):
+            if (await self.look(record)).body.get("status") == FINAL[0]:
+                return True
+            await asyncio.sleep(PROBE_EVERY_SECONDS)
+        return False
 
     async def close(self) -> None:
         """Look no more."""
@@ -72,9 +93,7 @@ class Driver:
     # ---- one job
 
     async def _life(self, spec: JobSpec) -> None:
-        run = f"{self._history.plan.seed}-{spec.number}"
-        record = Record(spec=spec, reference=f"chaos-{run}", to=f"chaos-{run}@example.org" if spec.mail else None)
-        self._history.records.append(record)
+        record = self._record(spec)
         body = _body(spec, record)
         headers = {"Idempotency-Key": record.reference} if spec.key else {}
         await asyncio.gather(*(self._submit(record, body, headers) for _ in range(spec.twins)))
@@ -89,6 +108,12 @@ class Driver:
         if spec.retry and await self._ended_badly(record):
             await self._ask_until(record.retries, f"/jobs/{pid}/retry", "retry")
             self.open[pid] = record
+
+    def _record(self, spec: JobSpec) -> Record:
+        run = f"chaos-{self._history.plan.seed}-{spec.number}"
+        record = Record(spec=spec, reference=run, to=f"{run}@example.org" if spec.mail else None)
+        self._history.records.append(record)
+        return record
 
     async def _submit(self, record: Record, body: dict[str, Any], headers: dict[str, str]) -> None:
         for _ in range(TRIES if headers else 1):

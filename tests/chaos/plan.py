@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 JOBS_PER_SECOND = 2.5
 BLOW_EVERY_SECONDS = 4.0
 FIRST_BLOW_SECONDS = 4.0
+PATIENT = 0.7
+"""Of the blows; the others hit whatever is just coming back."""
 RETRIED = 0.3
 """Of the jobs that fail or are cancelled."""
 CALM_SECONDS = 2.0
@@ -50,6 +52,8 @@ class Blow:
     seconds: float = 0.0
     lot: float = 0.0
     """Between 0 and 1: which one, where there are several."""
+    patient: bool = False
+    """Waits until the system has recovered from what was done before."""
 
     def __str__(self) -> str:
         whose = f" of {self.of}" if self.of else ""
@@ -209,15 +213,11 @@ def _blows(lot: random.Random, seconds: float) -> list[Blow]:
             first = False
             lot.shuffle(deck)
         blow = deck.pop()
-        blows.append(_moved(blow, round(at, 3), lot.random()))
+        blows.append(replace(blow, at=round(at, 3), lot=lot.random(), patient=lot.random() < PATIENT))
         at += lot.uniform(0.25, 1.75) * BLOW_EVERY_SECONDS
     if seconds >= PARTITION_FROM_SECONDS:
         blows += _long_ones(lot, seconds)
     return sorted(blows, key=lambda blow: blow.at)
-
-
-def _moved(blow: Blow, at: float, which: float) -> Blow:
-    return Blow(at=at, kind=blow.kind, target=blow.target, of=blow.of, seconds=blow.seconds, lot=which)
 
 
 def _blow(kind: Kind, target: str, of: str | None = None, seconds: float = 0.0) -> Blow:

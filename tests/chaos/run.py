@@ -12,6 +12,7 @@ from tests.chaos import plan, processes
 from tests.chaos.driver import Driver
 from tests.chaos.evidence import Evidence
 from tests.chaos.history import History
+from tests.chaos.pace import Pace
 from tests.chaos.tormentor import Tormentor
 from tests.chaos.world import DATABASE, World
 
@@ -25,14 +26,16 @@ async def run(seed: int, seconds: float, folder: Path) -> Evidence:
     """Torment the system as *seed* says; what there is to judge in the end. Leaves no process behind."""
     world = World(folder)
     history = History(plan.make(seed, seconds))
-    tormentor = Tormentor(world, history)
+    tormentor: Tormentor | None = None
     driver: Driver | None = None
     try:
         with Progress("start the stack"):
             await world.start()
         history.start()
-        driver = Driver(world.url, history)
-        with Progress(f"torment, {seconds:g} s") as progress:
+        pace = Pace()
+        driver = Driver(world.url, history, pace)
+        tormentor = Tormentor(world, history, pace, driver.works)
+        with Progress(f"torment, {seconds:g} s and what recovery takes") as progress:
             await _both(driver, tormentor, history, progress.say)
         with Progress("heal") as progress:
             await _healed(world, driver, progress.say)
@@ -41,7 +44,8 @@ async def run(seed: int, seconds: float, folder: Path) -> Evidence:
     finally:
         if driver is not None:
             await driver.close()
-        await tormentor.close()
+        if tormentor is not None:
+            await tormentor.close()
         with Progress("stop the stack"):
             try:
                 await asyncio.shield(world.stop())

@@ -5,36 +5,54 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import psutil
 
 from tests.chaos import processes
 from tests.chaos.history import History, Struck
+from tests.chaos.pace import Pace
 from tests.chaos.plan import Blow, Kind
 from tests.chaos.proxy import Proxy
 from tests.chaos.world import World
 
+PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 0.3
 SIGNALS = {Kind.KILL: signal.SIGKILL, Kind.TERMINATE: signal.SIGTERM}
 
 
 class Tormentor:
     """Breaks one run's world."""
 
-    def __init__(self, world: World, history: History) -> None:
+    def __init__(
+        self, world: World, history: History, pace: Pace, works: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> None:
         self._world = world
+        self._works = works
         self._history = history
+        self._pace = pace
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Deal all blows; comes back when the last one is over."""
         for blow in self._history.plan.blows:
-            await asyncio.sleep(max(0.0, self._history.began + blow.at - time.monotonic()))
+            await self._pace.reach(blow.at)
+            if blow.patient:
+                await self._recovered()
             task = asyncio.create_task(self._strike(blow))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         while self._under_way:
             await asyncio.wait(set(self._under_way))
+
+    async def _recovered(self) -> None:
+        """Come back when everything runs and a job goes through, or patience is over."""
+        with self._pace.standing_still(), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not (await self._world.healthy() and await self._works()):  # noqa: ASYNC110 -- asks over HTTP
+                    await asyncio.sleep(LOOK_SECONDS)
 
     async def close(self) -> None:
         """Leave nothing frozen or cut off, also if it was broken off."""

@@ -133,7 +133,9 @@ class World:
         return MongoClient(self.mongodb.uri(DATABASE), tz_aware=True, serverSelectionTimeoutMS=5000)
 
     async def healthy(self) -> bool:
-        """Whether the gateway says that everything is ready."""
+        """Whether the gateway says that everything is ready, and all services run."""
+        if not all(self.process(name) for name in ("notifier", *WORKERS)):
+            return False
         try:
             async with httpx.AsyncClient(timeout=3) as http:
                 answer = await http.get(f"{self.url}/readyz")
