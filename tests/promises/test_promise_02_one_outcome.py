@@ -65,8 +65,10 @@ def test_an_outage_longer_than_the_lease_runs_nothing_twice(
 ) -> None:
     """What ran on during 8 s without a server at a lease of 3 s, and what ended meanwhile, has one attempt and one end.
 
-    Break: results_service/ledger/leases.py `overdue` without the look at the gap (killed; results frozen);
-    results_service/ledger/events.py `broker_answers` returning `self._client.ready` at once (rabbitmq frozen).
+    Break: results_service/ledger/sweep.py `__call__` without the look at `broker_ready` (rabbitmq killed);
+    results_service/ledger/events.py `broker_answers` returning True for an open connection (rabbitmq frozen). What
+    holds for the other two, the beat that comes just in time usually hides; `test_promise_02_one_outcome_ledger.py`
+    takes it away.
     """
     trace = tmp_path / "trace"
     pids = [api.submit("counted", {"file": str(trace), "seconds": seconds}) for seconds in (SHORT, LONG)]

@@ -12,7 +12,7 @@ from contracts.errors import NotCancellable
 from contracts.ids import new_id
 from contracts.messages import Claim, Finish, GetJob, Notify, Order, RunningJob, Settle, Verdict
 from contracts.status import TERMINAL, JobStatus, NotificationState, NotifyOn, Outcome
-from results_service.ledger.leases import RECONNECT_SECONDS
+from results_service.ledger.leases import LOOKS_PER_LEASE, RECONNECT_SECONDS
 
 RACES = 40
 ENDS = [NotifyOn.SUCCEEDED, NotifyOn.FAILED, NotifyOn.CANCELLED]
@@ -86,6 +86,27 @@ def test_the_first_report_under_a_fence_is_the_outcome(bench: Bench) -> None:
     assert bench.finish(grant, result="changed my mind").status is JobStatus.PENDING
     assert bench.job(pid)["status"] == JobStatus.PENDING
     assert bench.job(pid)["attempts"][0]["outcome"] == Outcome.FAILED
+
+
+def test_a_dead_worker_is_noticed_as_soon_as_its_lease_is_over(bench: Bench) -> None:
+    """Seen first by a sweep that is late, its job is free again when the lease has run from there, not a sweep later.
+
+    With the default lease of 15 s, looked at every 3 s, another worker has the job within 20 s.
+    Break: results_service/ledger/sweep.py `_lease_end` returning None.
+    """
+    late = 4.0
+    pid = bench.register()
+    bench.claim()
+    bench.watch(RECONNECT_SECONDS)
+    bench.beat(RunningJob(pid=pid, fence=1))
+    died_at = bench.clock.monotonic()
+    bench.clock.advance(late)
+    while (wake_at := bench.ledger.sweep(broker_ready=True)) or bench.job(pid)["status"] == JobStatus.RUNNING:
+        pause = (wake_at - bench.clock.now()).total_seconds() if wake_at else late
+        bench.clock.advance(min(late, max(0.1, pause)))
+        assert bench.clock.monotonic() - died_at < 2 * LEASE_SECONDS
+    assert bench.clock.monotonic() - died_at <= late + LEASE_SECONDS
+    assert LEASE_SECONDS / LOOKS_PER_LEASE + LEASE_SECONDS < 20
 
 
 def test_a_sweeper_that_stood_still_gives_nobody_up(bench: Bench) -> None:
