@@ -108,6 +108,8 @@ def record_attempt(
         record |= {"cpu_seconds": finish.cpu_seconds, "peak_memory_bytes": finish.peak_memory_bytes}
         if finish.error is not None:
             record["error"] = finish.error.model_dump()
+        else:  # that the worker was given up meanwhile is no longer how the attempt ended
+            update.operators.setdefault("$unset", {})["attempts.$[attempt].error"] = ""
         if finish.progress is not None:
             update.operators["$set"]["progress"] = finish.progress.model_dump()
         update.operators["$set"]["settled_fence"] = fence
