@@ -19,6 +19,7 @@ AGEING_STEPS = {Priority.HIGH: -1, Priority.NORMAL: 0, Priority.LOW: 1}
 TICKET_FIELDS = {"task": 1, "status": 1, "created_at": 1, "due_at": 1, "deleted_at": 1}
 GRANT_FIELDS = {
     "fence": 1,
+    "settled_fence": 1,
     "task": 1,
     "task_version": 1,
     "params": 1,

@@ -97,7 +97,7 @@ class Settling:
         ]
         operations += [
             UpdateOne(
-                {"_id": candidate["_id"], "status": JobStatus.PENDING, "fence": candidate["fence"]},
+                _as_read(candidate),
                 transitions.claimed(
                     candidate, claim_id=choice.claim.claim_id, worker_id=choice.claim.worker_id, now=now
                 ),
@@ -253,6 +253,16 @@ def _open_attempt(finish: Finish) -> dict[str, Any]:
         "fence": finish.fence,
         "status": {"$in": sorted(ACTIVE)},
         "settled_fence": {"$ne": finish.fence},
+    }
+
+
+def _as_read(candidate: type_of_document) -> dict[str, Any]:
+    """The candidate as long as nobody has claimed it, and the worker given up before has not reported after all."""
+    return {
+        "_id": candidate["_id"],
+        "status": JobStatus.PENDING,
+        "fence": candidate["fence"],
+        "settled_fence": candidate.get("settled_fence"),
     }
 
 
