@@ -47,11 +47,7 @@ class Orders:
         Raises `NotFound`.
         """
         hidden = {"deleted_at": self._clock.now()}
-        document = self._stop(order, also_set=hidden, also_unset={"idempotency": ""})
-        if document.get("deleted_at") is None:
-            self._jobs.update_one(
-                {"_id": order.pid, "owner": order.owner}, {"$set": hidden, "$unset": {"idempotency": ""}}
-            )
+        self._stop(order, also_set=hidden, also_unset={"idempotency": ""})
 
     def retry(self, order: Order) -> Ticket:
         """Have a job that failed or was cancelled run again, at once and with a new budget.
@@ -122,6 +118,9 @@ class Orders:
             ended = self._jobs.find_one(mine, ORDER_FIELDS)
             if ended is None:
                 raise NotFound(f"There is no job {order.pid}.")
-            if JobStatus(ended["status"]).terminal:
+            if not JobStatus(ended["status"]).terminal:
+                continue
+            as_read = mine | {"status": ended["status"]}  # a retry may have come first: then it is active again
+            if not also_set or self._jobs.update_one(as_read, {"$set": also_set} | unset).matched_count:
                 return ended
         raise Unavailable(f"Job {order.pid} {RESTLESS}")

@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from ledger_bench import Bench
+from ledger_faults import FrailDatabase
 
 from contracts.errors import CoatcheckError, NotFound, NotRetryable
 from contracts.ids import new_id
 from contracts.job import Job
 from contracts.messages import Notify, Order, RunningJob, Ticket
 from contracts.status import ErrorKind, JobStatus, NotificationState, NotifyOn, Outcome
+from results_service.ledger.bootstrap import Ledger
 from results_service.notifier.outbox import Outbox
 
 ADA = Notify(email="ada@example.org", on=list(NotifyOn))
@@ -167,6 +169,18 @@ def test_retries_at_the_same_moment_are_one(bench: Bench) -> None:
     assert sum(isinstance(answer, Ticket) for answer in answers) == 1
     assert sum(isinstance(answer, NotRetryable) for answer in answers) == 7
     assert len(bench.claim(count=2)) == 1
+
+
+def test_a_delete_that_races_with_a_retry_ends_the_job(bench: Bench) -> None:
+    """A job that runs again just before it is hidden does not run on as a tombstone: the delete cancels it."""
+    pid = failed(bench)
+    slow = FrailDatabase(bench.database)
+    ledger = Ledger(slow, bench.events, bench.ledger.settings, bench.clock)  # type: ignore[arg-type]
+    slow.plan.begin(interlude=lambda: retry(bench, pid) and None, at=4)  # before the write that hides
+    ledger.orders.delete(Order(pid=pid, owner="local"))
+    assert bench.claim() == []
+    bench.ledger.sweep(broker_ready=True)
+    assert bench.database.jobs.count_documents({}) == 0
 
 
 def test_whoever_asked_for_mail_is_told_of_the_next_outcome(bench: Bench) -> None:
