@@ -112,6 +112,7 @@ class Register:
         holder = self._jobs.find_one(key, documents.TICKET_FIELDS | {"idempotency": 1})
         if holder is None:
             self._jobs.insert_one(fresh)
+            self._wake(fresh, now)
             return documents.ticket(fresh, now)
         if holder["idempotency"]["fingerprint"] != job.idempotency.fingerprint:
             return IdempotencyMismatch(
