@@ -2,15 +2,15 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test unit lint fmt bench chaos lock clean rabbitmq chromium
+.PHONY: help run demo test soak unit lint fmt bench chaos lock clean rabbitmq chromium
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PREPARE := local_stack/prepare.sh
 PYTEST := $(BIN)/python -m pytest
-# A file's tests share what they started, so a file stays on one worker.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# A file's tests share what they started, so a file stays on one worker; tests/conftest.py orders the files.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 UV_COMPILE = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 help: ## list the targets
@@ -26,6 +26,9 @@ demo: $(VENV)/run.stamp rabbitmq ## submit real work to the running stack (or on
 
 test: $(VENV)/dev.stamp rabbitmq chromium ## every test, on servers it starts itself
 	$(PYTEST) $(PARALLEL) tests
+
+soak: $(VENV)/dev.stamp rabbitmq ## a job of an hour on a broker without patience
+	$(PYTEST) tests/soak
 
 unit: $(VENV)/dev.stamp ## the tests without any server
 	$(PYTEST) tests/unit

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """The run's own process watches over the servers that its workers ask for."""
     if not hasattr(config, "workerinput"):
         os.environ["COATCHECK_TEST_RUN"] = str(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files go to the workers in this order: what mostly waits first, then those with the most tests."""
+    sizes = Counter(item.path for item in items)
+    early = {item.path for item in items if item.get_closest_marker("begin_early")}
+    items.sort(key=lambda item: (item.path not in early, -sizes[item.path], str(item.path)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

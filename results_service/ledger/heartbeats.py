@@ -17,6 +17,10 @@ MISSED_BEATS = 2
 """So many beats in a row must leave a job out before it is taken back."""
 
 
+MAX_UNLISTED = 1024
+"""Workers whose unlisted jobs are remembered."""
+
+
 class Heartbeats:
     """One bulk write for the workers, one for the progress of all their jobs, one read."""
 
@@ -99,5 +103,7 @@ class Heartbeats:
                 log.warning("A worker does not know a job it was given.", action="take_back", pid=pid, fence=fence)
                 self._hand_back(Finish(pid=pid, fence=fence, worker_id=beat.worker_id, outcome=Outcome.HANDED_BACK))
         if missing:
+            if len(self._unlisted) >= MAX_UNLISTED:  # workers that fell silent just then; the sweep takes their jobs
+                self._unlisted.pop(next(iter(self._unlisted)))
             self._unlisted[beat.worker_id] = missing
         return orders

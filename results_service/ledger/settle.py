@@ -35,6 +35,8 @@ DECISION_FIELDS = {
     "first_retry_seconds": 1,
     "last_retry_seconds": 1,
 }
+MAX_DRY = 1024
+"""Pools, each with a set of tasks, that are remembered as empty."""
 VERDICT_FIELDS = {
     "status": 1,
     "fence": 1,
@@ -230,12 +232,20 @@ class Settling:
                 .hint("claim")
             )
             more, due = len(due) > wanted, due[:wanted]
-            (self._dry.discard if more else self._dry.add)((pool, tasks))
+            self._remember((pool, tasks), dry=not more)
             taken += [document["_id"] for document in due]
             for choice in group:
                 choice.candidates, due = due[: choice.claim.count], due[choice.claim.count :]
                 choice.more = more
         return choices
+
+    def _remember(self, pool_and_tasks: tuple[str, tuple[str, ...]], *, dry: bool) -> None:
+        if not dry:
+            self._dry.discard(pool_and_tasks)
+            return
+        if len(self._dry) >= MAX_DRY:
+            self._dry.clear()  # costs each of them one look
+        self._dry.add(pool_and_tasks)
 
     def _read_back(self, finishes: list[Finish], choices: dict[str, Choice]) -> dict[str, type_of_document]:
         pids = {finish.pid for finish in finishes}
