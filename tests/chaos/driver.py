@@ -50,7 +50,8 @@ class Driver:
         """Submit all jobs of the plan at their times; comes back when the last one has been sent."""
         self._looking = asyncio.create_task(self._look_for_ever())
         for spec in self._history.plan.jobs:
-            await self._pace.reach(spec.at)
+            if not await self._pace.reach(spec.at):
+                return
             self._start(self._life(spec))
 
     async def finish(self) -> None:

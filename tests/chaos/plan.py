@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Any
 
 JOBS_PER_SECOND = 2.5
-BLOW_EVERY_SECONDS = 4.0
+BLOW_EVERY_SECONDS = 5.0
+BLOW_EVERY_SECONDS_OF_SHORT = 3.5
+"""A short run has to have one of everything as well."""
 FIRST_BLOW_SECONDS = 4.0
 PATIENT = 0.7
 """Of the blows; the others hit whatever is just coming back."""
@@ -206,6 +208,7 @@ def _blows(lot: random.Random, seconds: float) -> list[Blow]:
     blows: list[Blow] = []
     deck: list[Blow] = []
     first = True
+    pause = BLOW_EVERY_SECONDS if seconds >= PARTITION_FROM_SECONDS else BLOW_EVERY_SECONDS_OF_SHORT
     at = FIRST_BLOW_SECONDS
     while at < seconds - CALM_SECONDS:
         if not deck:
@@ -214,7 +217,7 @@ def _blows(lot: random.Random, seconds: float) -> list[Blow]:
             lot.shuffle(deck)
         blow = deck.pop()
         blows.append(replace(blow, at=round(at, 3), lot=lot.random(), patient=lot.random() < PATIENT))
-        at += lot.uniform(0.25, 1.75) * BLOW_EVERY_SECONDS
+        at += lot.uniform(0.25, 1.75) * pause
     if seconds >= PARTITION_FROM_SECONDS:
         blows += _long_ones(lot, seconds)
     return sorted(blows, key=lambda blow: blow.at)

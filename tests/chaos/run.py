@@ -32,10 +32,10 @@ async def run(seed: int, seconds: float, folder: Path) -> Evidence:
         with Progress("start the stack"):
             await world.start()
         history.start()
-        pace = Pace()
+        pace = Pace(seconds)
         driver = Driver(world.url, history, pace)
         tormentor = Tormentor(world, history, pace, driver.works)
-        with Progress(f"torment, {seconds:g} s and what recovery takes") as progress:
+        with Progress(f"torment, {seconds:g} s") as progress:
             await _both(driver, tormentor, history, progress.say)
         with Progress("heal") as progress:
             await _healed(world, driver, progress.say)

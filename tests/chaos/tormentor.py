@@ -38,7 +38,8 @@ class Tormentor:
     async def run(self) -> None:
         """Deal all blows; comes back when the last one is over."""
         for blow in self._history.plan.blows:
-            await self._pace.reach(blow.at)
+            if not await self._pace.reach(blow.at):
+                break
             if blow.patient:
                 await self._recovered()
             task = asyncio.create_task(self._strike(blow))
@@ -50,7 +51,7 @@ class Tormentor:
     async def _recovered(self) -> None:
         """Come back when everything runs and a job goes through, or patience is over."""
         with self._pace.standing_still(), contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(max(0.0, min(PATIENCE_SECONDS, self._pace.left))):
                 while not (await self._world.healthy() and await self._works()):  # noqa: ASYNC110 -- asks over HTTP
                     await asyncio.sleep(LOOK_SECONDS)
 
