@@ -56,7 +56,7 @@ def nothing_is_lost(evidence: Evidence) -> Iterator[Violation]:
             elif document is not None and document["status"] not in TERMINAL:
                 yield Violation(promise="nothing is lost", pid=pid, text=f"still {document['status']}")
         not_sent = [a.code == UNAVAILABLE and "pid" not in a.body for a in record.submissions]
-        if all(not_sent) and references[record.reference]:
+        if not_sent and all(not_sent) and references[record.reference]:
             text = f"{record.reference}: 503 said that nothing was stored, and there is a job"
             yield Violation(promise="nothing is lost", text=text)
     for pid, document in evidence.documents.items():
