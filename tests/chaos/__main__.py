@@ -39,7 +39,12 @@ async def main(arguments: argparse.Namespace) -> int:
     for seed in range(first, first + arguments.seeds):
         print(f"Seed {seed} ({len(rows) + 1} of {arguments.seeds})", flush=True)
         folder = base / f"seed-{seed}"
-        evidence = await run(seed, arguments.seconds, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            evidence = await run(seed, arguments.seconds, folder)
+        except asyncio.CancelledError:
+            shutil.rmtree(base if arguments.folder is None else folder, ignore_errors=True)
+            raise
         violations = checker.check(evidence)
         rows.append(report.row(evidence, violations))
         if violations:
