@@ -133,6 +133,11 @@ class Coatcheck:
                 return
             query["cursor"] = page["next"]
 
+    def queues(self) -> list[dict[str, Any]]:
+        """What waits where: pools, queues of the services, dead letters."""
+        queues: list[dict[str, Any]] = self._json("GET", "/queues")["queues"]
+        return queues
+
     def _json(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._request(method, path, **request).json()
         return answer

@@ -106,6 +106,29 @@ class Subscription:
     declared: str = ""
 
 
+def prepare(
+    subscription: Subscription, connection: pika.SelectConnection, on_closed: Callable[[Channel, Exception], None]
+) -> Script:
+    """Give *subscription* a channel with its queue, declared and bound; whoever deletes that queue closes it."""
+    channel = yield lambda done: connection.channel(on_open_callback=done)
+    channel.add_on_close_callback(on_closed)
+    channel.add_on_cancel_callback(lambda _: channel.close(reply_text="somebody deleted the queue"))
+    yield lambda done: channel.basic_qos(prefetch_count=subscription.prefetch, callback=done)
+    private = not subscription.queue
+    declared = yield lambda done: channel.queue_declare(
+        subscription.queue,
+        durable=not private,
+        exclusive=private,
+        auto_delete=private,
+        arguments=subscription.arguments,
+        callback=done,
+    )
+    subscription.declared = declared.method.queue
+    for exchange, key in subscription.bindings:
+        yield lambda done, e=exchange, k=key: channel.queue_bind(subscription.declared, e, k, callback=done)  # type: ignore[misc]
+    subscription.channel, subscription.consumer_tag = channel, None
+
+
 class Connection(pika.SelectConnection):
     """Hands all that is published together to the socket in one piece, and at once.
 

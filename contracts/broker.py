@@ -13,7 +13,7 @@ import random
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -34,10 +34,12 @@ from contracts.amqp import (
     advance,
     dead_letter,
     parameters,
+    prepare,
     rpc_request,
 )
 from contracts.dead_letters import DeadLetters, Unreadable
 from contracts.errors import NoReply, NotSent, from_wire
+from contracts.inspection import Inspection, QueueState
 from contracts.logs import logger
 
 __all__ = ["BrokerClient", "Delivery", "Subscription"]
@@ -167,6 +169,14 @@ class BrokerClient:
         self._submit(publish, lambda _: None if future.done() else future.set_exception(NotSent()))
         return future
 
+    def inspect(self, queues: Sequence[str], *, timeout: float) -> dict[str, QueueState]:
+        """What the broker says of *queues*, without those that there are not; raises `NotSent` or `NoReply`."""
+        if not self.ready:
+            raise NotSent(f"{self.trouble}; nothing was asked.")
+        inspection = Inspection(queues)
+        self._submit(lambda: inspection.begin(self._connection))
+        return inspection.result(timeout)
+
     def declare(self, queue: str, exchange: str, key: str, arguments: dict[str, Any]) -> None:
         """Declare a durable queue and bind it, before something is published to it."""
 
@@ -283,7 +293,7 @@ class BrokerClient:
             topology.DEAD_LETTERS, durable=True, arguments=topology.dead_letter_arguments(), callback=done
         )
         for subscription in self._subscriptions:
-            yield from self._prepare(connection, subscription)
+            yield from prepare(subscription, connection, self._on_channel_closed)
         self._reply_queue, self._plain, self._confirmed = reply_queue, plain, confirmed
         for subscription in self._subscriptions:
             self._apply(subscription)
@@ -294,25 +304,6 @@ class BrokerClient:
             if subscription.on_ready:
                 subscription.on_ready()
         self._drain()
-
-    def _prepare(self, connection: pika.SelectConnection, subscription: Subscription) -> Script:
-        channel = yield lambda done: connection.channel(on_open_callback=done)
-        channel.add_on_close_callback(self._on_channel_closed)
-        channel.add_on_cancel_callback(lambda _: channel.close(reply_text="somebody deleted the queue"))
-        yield lambda done: channel.basic_qos(prefetch_count=subscription.prefetch, callback=done)
-        private = not subscription.queue
-        declared = yield lambda done: channel.queue_declare(
-            subscription.queue,
-            durable=not private,
-            exclusive=private,
-            auto_delete=private,
-            arguments=subscription.arguments,
-            callback=done,
-        )
-        subscription.declared = declared.method.queue
-        for exchange, key in subscription.bindings:
-            yield lambda done, e=exchange, k=key: channel.queue_bind(subscription.declared, e, k, callback=done)  # type: ignore[misc]
-        subscription.channel, subscription.consumer_tag = channel, None
 
     def _apply(self, subscription: Subscription) -> None:
         """Make the consumer what `Subscription.active` says."""

@@ -258,6 +258,27 @@ class JobPage(Message):
     next_pid: str | None = None
 
 
+class PoolLoad(Message):
+    """How much waits and runs in one pool, over all owners."""
+
+    pool: str
+    due: int
+    """Jobs that wait for a slot."""
+    scheduled: int
+    """Jobs that wait for their time."""
+    running: int
+    workers: int
+    """Workers that are alive."""
+    slots: int
+    """Of all of them together."""
+
+
+class PoolLoads(Message):
+    """Every pool in which a job waits or runs or a worker lives."""
+
+    pools: list[PoolLoad]
+
+
 class Catalogue(Message):
     """All tasks that are accepted; ``version`` changes whenever they do."""
 

@@ -20,6 +20,8 @@ RESULTS_SERVICE = "results"
 """The other methods of the results service, plain Nameko RPC."""
 RESULTS_QUEUE = f"rpc-{RESULTS_SERVICE}"
 """Their queue; Nameko names it."""
+COMPUTE_QUEUE = "rpc-compute"
+"""The queue of requests to compute services; Nameko names it."""
 NOTIFIER_QUEUE = f"evt-{RESULTS_SERVICE}-notification_due--notifier.on_notification_due"
 """The queue that wakes the notifier; Nameko names it."""
 
@@ -69,3 +71,8 @@ def worker_key(worker_id: str) -> str:
 def ledger_queue(method: str) -> str:
     """The queue of one hot method."""
     return f"rpc-{LEDGER_SERVICE}.{method}"
+
+
+def service_queues() -> tuple[str, ...]:
+    """The queues at which the services themselves take requests and events."""
+    return (*map(ledger_queue, LEDGER_METHODS), RESULTS_QUEUE, COMPUTE_QUEUE, NOTIFIER_QUEUE)

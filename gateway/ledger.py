@@ -1,8 +1,10 @@
 """The port to the results service: all that the gateway wants of the rest of the system."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, Ticket
+from contracts.inspection import QueueState
+from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, PoolLoad, Ticket
 
 OWNER = "local"
 """Whose jobs these are."""
@@ -43,6 +45,12 @@ class Ledger(Protocol):
 
     def catalogue(self) -> Catalogue:
         """All tasks that are accepted."""
+
+    def pools(self) -> list[PoolLoad]:
+        """How much waits and runs in each pool."""
+
+    def inspect(self, queues: Sequence[str]) -> dict[str, QueueState]:
+        """What RabbitMQ says of *queues*, without those that there are not."""
 
     def ping(self) -> None:
         """Raises `Unavailable` itself if the service answers but MongoDB does not."""

@@ -216,6 +216,10 @@ def service_paths() -> Schema:
     """Probes and numbers."""
     text = {"description": "The metrics of this process in Prometheus' text format.", "schema": {"type": "string"}}
     return {
+        f"{PREFIX}/queues": {
+            "get": operation("list_queues", SERVICE, "What waits where, and who takes it",
+                             {"200": answers("All pools and queues.", reference("QueuePage"))}, raises=READING),
+        },
         "/healthz": {
             "get": operation("healthz", SERVICE, "Alive?", {"200": answers("It is alive.", reference("Health"))}),
         },

@@ -1,7 +1,7 @@
 """The ledger port over RabbitMQ, in Nameko's RPC format."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,7 +10,19 @@ from contracts import topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.dead_letters import read
 from contracts.errors import CoatcheckError, NoReply, NotSent
-from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, Message, NewJob, Order, Ticket
+from contracts.inspection import QueueState
+from contracts.messages import (
+    Catalogue,
+    GetJob,
+    JobPage,
+    JobQuery,
+    Message,
+    NewJob,
+    Order,
+    PoolLoad,
+    PoolLoads,
+    Ticket,
+)
 from gateway import deadline
 from gateway.doorbell import DoorbellRinger
 from gateway.metrics import Metrics
@@ -101,6 +113,14 @@ class RpcLedger:
     def catalogue(self) -> Catalogue:
         """See `gateway.ledger.Ledger.catalogue`."""
         return Catalogue.model_validate(self._ask(RESULTS, "catalogue"))
+
+    def pools(self) -> list[PoolLoad]:
+        """See `gateway.ledger.Ledger.pools`."""
+        return PoolLoads.model_validate(self._ask(RESULTS, "pools")).pools
+
+    def inspect(self, queues: Sequence[str]) -> dict[str, QueueState]:
+        """See `gateway.ledger.Ledger.inspect`."""
+        return self._broker.inspect(queues, timeout=max(deadline.remaining(self._timeout), SHORTEST_CALL_SECONDS))
 
     def ping(self) -> None:
         """See `gateway.ledger.Ledger.ping`."""

@@ -72,6 +72,20 @@ HEALTH: Schema = {
     "required": ["status"],
     "properties": {"status": TEXT, "checks": {"type": "object", "additionalProperties": TEXT}},
 }
+QUEUE: Schema = {
+    "type": "object",
+    "required": ["name", "kind", "depth", "consumers"],
+    "properties": {
+        "name": TEXT,
+        "kind": {**TEXT, "enum": ["pool", "service", "dead_letters"]},
+        "depth": {"type": "integer", "description": "Jobs of a pool that wait for a slot; messages of a queue."},
+        "consumers": {"type": "integer", "description": "Who listens for work at this moment."},
+        "scheduled": {"type": "integer", "description": "Jobs of a pool that wait for their time."},
+        "running": {"type": "integer", "description": "Jobs of a pool that run."},
+        "workers": {"type": "integer", "description": "Workers of a pool that are alive."},
+        "slots": {"type": "integer", "description": "Jobs that those can run at a time."},
+    },
+}
 
 
 class SwaggerDocument:
@@ -182,6 +196,8 @@ def _definitions() -> dict[str, Schema]:
         "Ticket": TICKET,
         "Problem": PROBLEM,
         "Health": HEALTH,
+        "Queue": QUEUE,
+        "QueuePage": _page("queues", "Queue"),
     }
     return {name: _untitled(schema) for name, schema in (definitions | own).items()}
 

@@ -7,7 +7,7 @@ from pymongo.errors import PyMongoError
 from contracts import codec, logs
 from contracts.errors import CoatcheckError
 from contracts.logs import logger
-from contracts.messages import Announcement, GetJob, Heartbeat, JobQuery, NewJob, Order, Settle
+from contracts.messages import Announcement, GetJob, Heartbeat, JobQuery, NewJob, Order, PoolLoads, Settle
 from contracts.nameko_amqp import rpc
 from contracts.settings import load
 from results_service.batch import Request, batch
@@ -96,6 +96,14 @@ class ResultsService:
         """→ Catalogue."""
         try:
             return _plain(self.ledger.catalogue.read().model_dump())
+        except PyMongoError as error:
+            raise away(error) from None
+
+    @rpc(expected_exceptions=CoatcheckError)
+    def pools(self) -> Any:
+        """→ PoolLoads."""
+        try:
+            return PoolLoads(pools=self.ledger.pools()).model_dump()
         except PyMongoError as error:
             raise away(error) from None
 

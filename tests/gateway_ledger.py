@@ -1,6 +1,6 @@
 """An in-memory results service for the gateway's tests: as a port, and over the wire."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pika.spec import BasicProperties
@@ -10,8 +10,9 @@ from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.catalogue import CatalogueEntry
 from contracts.clock import SystemClock, rfc3339
 from contracts.errors import IdempotencyMismatch, NotCancellable, NotFound, NotRetryable, Unavailable, to_wire
+from contracts.inspection import QueueState
 from contracts.job import Job, JobError
-from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, Ticket
+from contracts.messages import Catalogue, GetJob, JobPage, JobQuery, NewJob, Order, PoolLoad, Ticket
 from contracts.status import RETRYABLE, ErrorKind, JobStatus
 
 BMI = CatalogueEntry(
@@ -168,6 +169,16 @@ class MemoryLedger:
         self.catalogue_reads += 1
         self._maybe_fail("catalogue")
         return Catalogue(version=str(len(self.tasks)), tasks=self.tasks)
+
+    def pools(self) -> list[PoolLoad]:
+        """All pools."""
+        self._maybe_fail("pools")
+        return [PoolLoad(pool="default", due=3, scheduled=1, running=2, workers=1, slots=2)]
+
+    def inspect(self, queues: Sequence[str]) -> dict[str, QueueState]:
+        """Two messages in each queue but one."""
+        self._maybe_fail("inspect")
+        return {queue: QueueState(messages=2, consumers=1) for queue in queues if queue != topology.COMPUTE_QUEUE}
 
     def ping(self) -> None:
         """Alive."""

@@ -8,6 +8,7 @@ from flask import Flask, Response, redirect
 from werkzeug.routing import BaseConverter
 
 from gateway.api.jobs import Job, JobCancellation, JobResult, JobRetry, Jobs, LatestJob
+from gateway.api.queues import Queues
 from gateway.api.resource import JSON, Resource
 from gateway.api.tasks import Task, TaskJobs, Tasks
 from gateway.links import PREFIX
@@ -23,6 +24,7 @@ ROUTES: tuple[tuple[type[Resource], str], ...] = (
     (Job, "/jobs/<pid:pid>"),
     (JobResult, "/jobs/<pid:pid>/result"),
     (JobCancellation, "/jobs/<pid:pid>/cancel"),
+    (Queues, "/queues"),
     (JobRetry, "/jobs/<pid:pid>/retry"),
 )
 

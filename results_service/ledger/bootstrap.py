@@ -12,6 +12,7 @@ from results_service.ledger.database import Database
 from results_service.ledger.events import Events
 from results_service.ledger.heartbeats import Heartbeats
 from results_service.ledger.orders import Orders
+from results_service.ledger.pools import Pools
 from results_service.ledger.queries import Queries
 from results_service.ledger.register import Register
 from results_service.ledger.settle import Settling
@@ -75,6 +76,7 @@ class Ledger:
         self.heartbeat = Heartbeats(database, clock, self._hand_back)
         self.orders = Orders(database, clock, settings, events)
         self.queries = Queries(database, clock)
+        self.pools = Pools(database, clock, settings)
         self.catalogue = CatalogueKeeper(database, clock, settings, events)
         self.sweep = Sweep(
             database=database,

@@ -12,6 +12,7 @@ from conftest import Servers
 from contracts import amqp, topology
 from contracts.broker import BrokerClient, Delivery, Subscription
 from contracts.errors import NoReply, NotSent, Unavailable
+from contracts.inspection import QueueState
 
 PATIENCE_SECONDS = 30.0
 
@@ -151,6 +152,30 @@ def test_a_message_that_breaks_its_consumer_comes_once(client_of: Callable[..., 
     with pika.BlockingConnection(pika.URLParameters(fresh_vhost)) as connection:
         _, properties, body = connection.channel().basic_get(topology.DEAD_LETTERS, auto_ack=True)
     assert (body, properties.headers["reason"]) == (b"stone", "KeyError('foot')")
+
+
+def test_queues_are_looked_at_without_being_made(client_of: Callable[..., BrokerClient], fresh_vhost: str):
+    """Messages and consumers of the queues that there are; one that is missing is left out, and stays missing."""
+    client = client_of(Subscription(on_message=lambda _: None, queue="heard"))
+    client.declare("unheard", topology.EVENTS_EXCHANGE, "unheard", {})
+    for _ in range(3):
+        client.publish("", "unheard", b"").result(PATIENCE_SECONDS)
+    queues = ("missing", "heard", "unheard", "missing too")
+    for _ in range(2):
+        assert client.inspect(queues, timeout=PATIENCE_SECONDS) == {
+            "heard": QueueState(messages=0, consumers=1),
+            "unheard": QueueState(messages=3, consumers=0),
+        }
+    assert client.inspect((), timeout=PATIENCE_SECONDS) == {}
+
+
+def test_without_a_broker_nobody_is_asked():
+    """Queues cannot be looked at while RabbitMQ is away: said at once."""
+    client = BrokerClient("amqp://127.0.0.1:1/", name="test", heartbeat=5)
+    client.start()
+    with pytest.raises(NotSent, match="not reachable"):
+        client.inspect(("heard",), timeout=PATIENCE_SECONDS)
+    client.close()
 
 
 def test_a_consumer_whose_queue_was_deleted_comes_back(client_of: Callable[..., BrokerClient], fresh_vhost: str):

@@ -74,7 +74,7 @@ def bmi(stack: RunningStack) -> dict[str, Any]:
 
 
 def test_garbage_at_every_consumer_is_set_aside(stack: RunningStack, channel: BlockingChannel):
-    """Each of the consumers of all services sets aside what it cannot read, none of them ends, and jobs go on."""
+    """Every consumer of all services sets aside what it cannot read, `/queues` shows it, none ends, jobs go on."""
     before = processes(stack)
     worker = bmi(stack)["attempts"][0]["worker"]
     sent: list[tuple[str, str]] = []
@@ -97,6 +97,11 @@ def test_garbage_at_every_consumer_is_set_aside(stack: RunningStack, channel: Bl
     for body in (NOT_JSON, b"[]"):
         send(EVENTS_EXCHANGE, topology.CATALOGUE_CHANGED, body)
     until(lambda: waiting(channel) == len(sent))
+    with Coatcheck(stack.api) as service:
+        rows = {row["name"]: row for row in service.queues()}
+    assert rows[topology.DEAD_LETTERS]["depth"] == len(sent)
+    assert {name for name, row in rows.items() if row["consumers"] < 1} == {topology.DEAD_LETTERS}
+    assert (rows["default"]["workers"], rows["default"]["slots"], rows["default"]["running"]) == (1, 2, 0)
     letters = [channel.basic_get(topology.DEAD_LETTERS, auto_ack=True) for _ in sent]
     headers = [properties.headers for _, properties, _ in letters]
     assert sorted((found["exchange"], found["routing_key"]) for found in headers) == sorted(sent)

@@ -129,6 +129,7 @@ def test_messages_name_the_wiring() -> None:
 def test_messages_name_every_method() -> None:
     """The methods of the results service are those that the pages list."""
     named = {row[0].strip("`") for row in rows(section(MESSAGES, "`ledger`: served in batches"))[1:]}
+    assert named == set(topology.LEDGER_METHODS)
     named |= {row[0].strip("`") for row in rows(section(MESSAGES, "`results`: plain Nameko RPC"))[1:]}
     module = ast.parse((REFERENCE.parents[1] / "results_service" / "service.py").read_text())
     served = {

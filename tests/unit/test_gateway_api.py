@@ -3,6 +3,7 @@ from flask.testing import FlaskClient
 from gateway_ledger import A_PID, AWAY, BMI, MemoryLedger
 from werkzeug.test import TestResponse
 
+from contracts import topology
 from contracts.errors import CoatcheckError, NoReply
 from contracts.status import JobStatus
 from gateway.app import create_app
@@ -356,3 +357,28 @@ def test_the_root_leads_to_the_documentation(client: FlaskClient):
     """A person who only knows the host finds Swagger UI."""
     for path in ("/", "/api/v1"):
         assert client.get(path, follow_redirects=True).request.path == "/api/v1/"
+
+
+def test_queues_are_pools_services_and_dead_letters(client: FlaskClient):
+    """Depth and consumers of each; of a pool, depth is jobs from the ledger, not bells; a queue not yet there is empty."""
+    found = client.get("/api/v1/queues").json
+    assert found["next"] is None
+    rows = {row["name"]: row for row in found["queues"]}
+    assert rows.pop("default") == {
+        "name": "default", "kind": "pool", "depth": 3, "consumers": 1,
+        "scheduled": 1, "running": 2, "workers": 1, "slots": 2,
+    }  # fmt: skip
+    assert rows[topology.DEAD_LETTERS] == {
+        "name": topology.DEAD_LETTERS, "kind": "dead_letters", "depth": 2, "consumers": 1,
+    }  # fmt: skip
+    assert rows[topology.COMPUTE_QUEUE] == {
+        "name": topology.COMPUTE_QUEUE, "kind": "service", "depth": 0, "consumers": 0,
+    }  # fmt: skip
+    assert set(rows) == {*topology.service_queues(), topology.DEAD_LETTERS}
+
+
+@pytest.mark.parametrize("method", ["pools", "inspect"])
+def test_queues_are_503_without_ledger_or_broker(client: FlaskClient, ledger: MemoryLedger, method: str):
+    """Half an answer would mislead: who cannot be asked is named by the problem."""
+    ledger.trouble[method] = AWAY
+    problem(client.get("/api/v1/queues"), 503, "unavailable")
