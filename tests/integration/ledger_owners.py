@@ -11,6 +11,7 @@ from hypothesis.stateful import (
 )
 from ledger_faults import Fault
 from ledger_machine import Machine, Service
+from ledger_model import UNDONE
 from ledger_wishes import MOST_JOBS, ORDERS, OWNERS, fault, pick, service, submission
 from pymongo.errors import PyMongoError
 
@@ -115,8 +116,10 @@ class Owners(Machine):
     def order(  # noqa: PLR0913, PLR0917 -- a rule takes what it draws
         self, on: int, kind: str, which: int, owner: str | None, fault: Fault | None, rival: str | None, at: int
     ) -> None:
-        pids = sorted(self.model.jobs)
-        job = self.model.jobs[pids[which % len(pids)]]
+        jobs = self.model.jobs
+        apt = [pid for pid, job in jobs.items() if kind == "delete" or (job.status in UNDONE) is (kind == "retry")]
+        pids = sorted(apt if apt and which else jobs)
+        job = jobs[pids[which % len(pids)]]
         held = [grant for _, grant in self.grants if grant.pid == job.new.pid]
         finish = [
             Finish(

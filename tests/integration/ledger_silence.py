@@ -134,7 +134,7 @@ class Silence(Machine):
     def sweep(self, on: int, fault: Fault | None, *, ready: bool) -> None:
         self._sweep(self.services[on], ready=ready, fault=fault)
 
-    @rule(on=service, alive=st.sets(worker, max_size=2), fault=fault)
+    @rule(on=service, alive=st.sets(worker, max_size=1), fault=fault)
     def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None) -> None:
         self._sweep(self.services[on])
         for left in (2, 1, 0):

@@ -28,8 +28,8 @@ submission = st.fixed_dictionaries(
         "owner": st.sampled_from(OWNERS),
         "task": st.sampled_from(("a", "a", "b")),
         "priority": st.sampled_from((Priority.NORMAL, Priority.NORMAL, Priority.HIGH, Priority.LOW)),
-        "wait": st.sampled_from((None, None, None, -60, 10, 600)),
-        "max_attempts": st.integers(1, 3),
+        "wait": st.sampled_from((None, None, None, None, -60, 10)),
+        "max_attempts": st.sampled_from((3, 2, 1)),
         "retention_days": st.sampled_from((None, None, 0.2)),
         "on": st.one_of(st.none(), st.sets(st.sampled_from(NotifyOn)).map(sorted)),
         "key": st.one_of(st.none(), st.none(), st.tuples(st.sampled_from("kl"), st.sampled_from("xxy"))),
@@ -41,15 +41,15 @@ report = st.fixed_dictionaries(
     {
         "pick": pick,
         "outcome": st.sampled_from(
-            ("succeeded", "failed", "retriable", "retriable", "after", "handed_back", "stopped")
+            ("succeeded", "failed", "retriable", "after", "handed_back", "handed_back", "stopped")
         ),
-        "stale": st.sampled_from((False, False, True)),
+        "of": st.sampled_from(("open", "open", "open", "late", "late", "any")),
     }
 )
 trip = st.fixed_dictionaries(
     {
         "worker": worker,
-        "reports": st.lists(report, max_size=3),
+        "reports": st.lists(report, min_size=1, max_size=3),
         "claim": st.one_of(st.none(), st.integers(1, 3)),
         "tasks": st.sampled_from((("a", "b"), ("a", "b"), ("a",))),
         "heard": st.sampled_from((True, True, False)),

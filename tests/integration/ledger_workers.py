@@ -18,6 +18,7 @@ from contracts.job import JobError, Progress
 from contracts.messages import (
     Claim,
     Finish,
+    Grant,
     Settle,
     Settled,
 )
@@ -32,11 +33,12 @@ class Workers(Machine):
     def _finish(self, wish: dict[str, Any]) -> Finish | None:
         """A report about one of the attempts that were ever granted."""
         jobs = self.model.jobs
-        attempts = [
-            held
-            for held in self.grants
-            if wish["stale"] or (held[1].pid in jobs and held[1].fence not in jobs[held[1].pid].reported)
-        ]
+        kinds: dict[str, list[tuple[str, Grant]]] = {"open": [], "late": [], "any": self.grants}
+        for holder, grant in self.grants:
+            job = jobs.get(grant.pid)
+            if job is not None and not job.status.terminal and grant.fence not in job.reported:
+                kinds["open" if grant.fence == job.fence else "late"].append((holder, grant))
+        attempts = kinds[wish["of"]] or self.grants
         if not attempts:
             return None
         holder, grant = attempts[-1 - wish["pick"] % len(attempts)]
