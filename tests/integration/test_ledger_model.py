@@ -115,7 +115,7 @@ class LedgerMachine(Owners, Workers, Silence):
             assert [job["pid"] for job in queries.list_jobs(JobQuery(owner=owner)).jobs] == mine
 
 
-@pytest.mark.timeout(0 if EXAMPLES else 300)
+@pytest.mark.timeout(0 if EXAMPLES else 900)
 def test_the_ledger_is_what_the_model_says(fresh_database: str) -> None:
     """No sequence of requests, repetitions, races and failures makes the ledger break a promise.
 
