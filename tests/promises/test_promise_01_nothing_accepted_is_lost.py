@@ -1,7 +1,6 @@
 """Promise 1: after 202 a job reaches a terminal state, once whatever was killed is back."""
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pika
@@ -46,9 +45,9 @@ def test_kill_9_right_after_a_202_loses_nothing(whole: RunningStack, name: str) 
     """Kill -9 in the moment of a 202, under load: every acknowledged job ends, is never unknown, and runs once.
 
     A 503 left no job or the one whose pid it named, and a mail comes once. Only the worker's death costs an attempt.
-    Break: results_service/ledger/sweep.py `_give_up_silent_workers` returning at once (compute);
-    compute_service/desk.py `failed` emptying `_outbox` (rabbitmq, results, mongodb); gateway/rpc_ledger.py `register`
-    without the pid in the error.
+    Break: results_service/ledger/sweep.py `_give_up_silent_workers` giving nobody up (compute);
+    gateway/rpc_ledger.py `register` without the pid in the error (results, mongodb); contracts/broker.py `_run` ending
+    with a connection that was ready (rabbitmq); gateway/api/jobs.py `submit` without `register` (gateway).
     """
     with Customers(whole) as customers:
         customers.at(10, lambda: kill(whole, name))
@@ -65,7 +64,7 @@ def test_kill_9_right_after_a_202_loses_nothing(whole: RunningStack, name: str) 
 def test_a_step_down_loses_nothing_and_runs_nothing_twice(whole: RunningStack) -> None:
     """The primary steps down under load and is elected again: every acknowledged job ends after one attempt.
 
-    Break: results_service/ledger/register.py `_insert` answering set() for an error of unknown outcome.
+    Break: compute_service/desk.py `failed` emptying `_outbox`.
     """
     with Customers(whole, threads=4, pause=0.03) as customers:
         customers.at(10, lambda: threading.Thread(target=step_down, args=(whole, 3)).start())
@@ -78,19 +77,27 @@ def test_a_step_down_loses_nothing_and_runs_nothing_twice(whole: RunningStack) -
 
 
 def test_messages_may_be_lost(whole: RunningStack) -> None:
-    """Every queue is purged again and again under load: requests are answered 503 or served, and all jobs end.
+    """Whatever waits while the results service is dead is thrown away: requests are answered 503, and all jobs end.
 
     Break: compute_service/desk.py `failed` emptying `_outbox`.
     """
-    with pika.BlockingConnection(pika.URLParameters(whole.state.amqp_uri)) as connection:
+    before = whole.pid("results")
+    purged = 0
+    with (
+        pika.BlockingConnection(pika.URLParameters(whole.state.amqp_uri)) as connection,
+        Customers(whole, pause=0.05) as customers,
+    ):
+        customers.at(10, lambda: kill(whole, "results"))
+        customers.wait_accepted(10)
         channel = connection.channel()
-        with Customers(whole) as customers:
-            customers.wait_accepted(5)
-            end = time.monotonic() + 3
-            while time.monotonic() < end:
-                for queue in QUEUES:
-                    channel.queue_purge(queue)
-            customers.wait_accepted(len(customers.accepted) + 10)
+
+        def purge() -> bool:
+            nonlocal purged
+            purged += sum(channel.queue_purge(queue).method.message_count for queue in QUEUES)
+            return whole.pid("results") != before and purged > 0
+
+        eventually(purge, "messages lost")
+        customers.wait_accepted(len(customers.accepted) + 10)
     ended = customers.wait_ended()
     customers.check_the_book()
     assert {job["attempt"] for job in ended.values()} == {1}

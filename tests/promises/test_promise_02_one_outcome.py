@@ -15,8 +15,8 @@ from running_stack import ROOT, RunningStack
 
 LEASE_SECONDS = 3.0
 OUTAGE_SECONDS = 8.0
-SHORT, LONG = 3.0, 14.0
-"""A job that ends during the outage, and one that outlasts it by more than the lease."""
+SHORT_SECONDS = 3.0
+"""A job that ends during the outage; another one outlasts it by more than the lease."""
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,19 @@ def test_an_outage_longer_than_the_lease_runs_nothing_twice(
     holds for the other two, the beat that comes just in time usually hides; `test_promise_02_one_outcome_ledger.py`
     takes it away.
     """
-    trace = tmp_path / "trace"
-    pids = [api.submit("counted", {"file": str(trace), "seconds": seconds}) for seconds in (SHORT, LONG)]
+    trace, gate = tmp_path / "trace", tmp_path / "gate"
+    pids = [
+        api.submit("counted", {"file": str(trace), "seconds": SHORT_SECONDS}),
+        api.submit("counted", {"file": str(trace), "gate": str(gate)}),
+    ]
     eventually(lambda: len(lines(trace)) == len(pids), "both started")
     eventually(lambda: all(api.job(pid).get("status") == "running" for pid in pids), "both shown as running")
     with OUTAGES[outage](counter):
         threading.Event().wait(OUTAGE_SECONDS)
         assert [line[0] for line in lines(trace)] == ["start", "start", "end"]
+    eventually(lambda: serves(counter), "ready and serving")
+    threading.Event().wait(LEASE_SECONDS)
+    gate.touch()
     jobs = [api.ended(pid) for pid in pids]
     assert [(job["status"], job["result"], job["attempt"], len(job["attempts"])) for job in jobs] == [
         ("succeeded", 1, 1, 1)

@@ -28,13 +28,16 @@ def test_racing_ends_leave_one_outcome(bench: Bench) -> None:
     """Reports of the current and of an old fence, repeats and cancels at the same moment: one of them is stored.
 
     Half of the jobs are at their second claim, the others wait for it.
-    Break: results_service/ledger/settle.py `_open_attempt` without the fence, or without the status.
+    Break: results_service/ledger/settle.py `_open_attempt` without the fence.
     """
     pids = [bench.register(notify=Notify(email="ada@example.org", on=ENDS)) for _ in range(RACES)]
     fences = {grant.pid: grant.fence for grant in bench.claim(RACES)}
     bench.fall_silent(*(RunningJob(pid=pid, fence=1) for pid in pids))
     fences |= {grant.pid: grant.fence for grant in bench.claim(RACES // 2, worker="w2")}
     assert sorted(fences.values()) == [1] * (RACES // 2) + [2] * (RACES // 2)
+    for pid in pids:
+        if fences[pid] == 2:
+            assert say(bench, pid, 1, Outcome.SUCCEEDED, result="old").finish == "superseded"
     start = threading.Barrier(6)
 
     def cancel(pid: str) -> str | None:
@@ -73,6 +76,20 @@ def test_racing_ends_leave_one_outcome(bench: Bench) -> None:
         states = sorted(entry["state"] for entry in document["notifications"])
         assert states == [NotificationState.DUE, NotificationState.SKIPPED, NotificationState.SKIPPED]
         assert [entry["on"] for entry in document["notifications"] if entry["state"] == "due"] == [document["status"]]
+
+
+def test_a_late_report_does_not_undo_a_cancel(bench: Bench) -> None:
+    """A job that was cancelled while it waited for its next claim stays cancelled, though the old fence is current.
+
+    Break: results_service/ledger/settle.py `_open_attempt` without the status.
+    """
+    pid = bench.register()
+    (grant,) = bench.claim()
+    bench.fall_silent(RunningJob(pid=pid, fence=grant.fence))
+    assert bench.ledger.orders.cancel(Order(pid=pid, owner="local")).status is JobStatus.CANCELLED
+    assert bench.finish(grant, result="late").finish == "superseded"
+    assert bench.job(pid)["status"] == JobStatus.CANCELLED
+    assert bench.job(pid)["result"] is None
 
 
 def test_the_first_report_under_a_fence_is_the_outcome(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from running_stack import RunningStack
 
 from contracts.ids import new_id
 
-REQUESTS = (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("DELETE", ""))
+REQUESTS = (("GET", ""), ("GET", "/result"), ("POST", "/cancel"), ("POST", "/retry"), ("DELETE", ""))
 MALFORMED = ("x", "0", str(uuid.uuid4()), "0199c0de", "%00", "null", "latest2", "..%2Ftasks", "a" * 2000)
 
 
@@ -59,8 +59,7 @@ def test_what_was_deleted_is_404_at_once(api: Api, task: str) -> None:
 def test_it_holds_under_load(api: Api, stack: RunningStack) -> None:
     """While jobs come and go, acknowledged ones are always found, and unknown and deleted ones never.
 
-    Break: results_service/ledger/database.py `w="majority"` left out does not show on one node; `queries.get`
-    answering by position instead of by pid does.
+    Break: results_service/ledger/queries.py `get` taking some other job of its batch for one that it did not find.
     """
     wrong: list[str] = []
     leaving = threading.Event()
