@@ -34,8 +34,8 @@ def is_not_found(answer: httpx.Response) -> bool:
 def test_what_is_no_job_is_404(api: Api, method: str, path: str) -> None:
     """Well-formed but unknown, of another version, malformed or absurd: 404, never pending, never 500.
 
-    Break: results_service/ledger/queries.py `get` answering a pending job for what is not there;
-    gateway/api/jobs.py `known_form` returning what it gets.
+    Break: results_service/ledger/queries.py `get` answering a pending job for what is not there (GET);
+    results_service/ledger/orders.py `_stop` and `retry` likewise (POST, DELETE).
     """
     for pid in (new_id(), *MALFORMED):
         answer = api.http.request(method, f"/jobs/{pid}{path}")
