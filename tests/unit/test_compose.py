@@ -207,6 +207,27 @@ def test_image_has_its_packages_only(dockerfile: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_only_tmp_can_be_written(name: str) -> None:
+    """A service of ours may do nothing that an ordinary process may not, and writes nowhere but in /tmp."""
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 -- of the container
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "user", "volumes"} & service.keys()
+
+
+def test_the_replica_set_is_made_on_one_line() -> None:
+    """What mongosh is given is JavaScript after YAML has joined its lines, and names the member as Compose does."""
+    script = SERVICES["mongodb"]["healthcheck"]["test"][-1]
+    assert "\n" not in script
+    assert "; if (" in script
+    assert f'host: "{SERVICES["mongodb"]["hostname"]}:27017"' in script
+    assert SERVICES["results"]["environment"]["MONGODB_URI"] == "mongodb://mongodb:27017/?replicaSet=rs0"
+    assert SERVICES["mongodb"]["command"][:2] == ["--replSet", "rs0"]
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_commands_refer_to_what_is_there(name: str) -> None:
     """Configuration and module of a command line exist, and are in the image."""
     line = command(name)
