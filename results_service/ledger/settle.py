@@ -131,17 +131,17 @@ class Settling:
 
     def _decide(self, finishes: list[Finish], now: datetime) -> list[Update]:
         """The update each finish asks for. The fence pins what is read here until it is written."""
-        open_ended = [f.pid for f in finishes if f.retriable or f.outcome is Outcome.HANDED_BACK]
-        found = self._jobs.find({"_id": {"$in": open_ended}}, DECISION_FIELDS) if open_ended else ()
+        pids = [finish.pid for finish in finishes if _open_ended(finish)]
+        found = self._jobs.find({"_id": {"$in": pids}}, DECISION_FIELDS) if pids else ()
         before = {document["_id"]: document for document in found}
         updates = []
         for finish in finishes:
             document = before.get(finish.pid)
-            if finish.pid in open_ended and document is None:  # gone; this matches nothing
+            if not _open_ended(finish):  # whatever another attempt of the same job reports beside it
+                updates.append(transitions.finished(finish, now=now, settings=self._settings))
+            elif document is None:  # gone; this matches nothing
                 gone = transitions.ended(JobStatus.FAILED, now=now, settings=self._settings, retention_days=None)
                 updates.append(gone)
-            elif document is None:
-                updates.append(transitions.finished(finish, now=now, settings=self._settings))
             elif finish.outcome is Outcome.HANDED_BACK:
                 updates.append(transitions.handed_back(finish, document, now=now, settings=self._settings))
             elif document["attempts_used"] < document["max_attempts"]:
@@ -251,6 +251,11 @@ class Settling:
         pids = {finish.pid for finish in finishes}
         pids |= {candidate["_id"] for choice in choices.values() for candidate in choice.candidates}
         return {document["_id"]: document for document in self._jobs.find({"_id": {"$in": list(pids)}}, VERDICT_FIELDS)}
+
+
+def _open_ended(finish: Finish) -> bool:
+    """Whether it takes a look at the job to say what the report means."""
+    return finish.retriable or finish.outcome is Outcome.HANDED_BACK
 
 
 def _open_attempt(finish: Finish) -> dict[str, Any]:

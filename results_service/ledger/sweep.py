@@ -11,7 +11,7 @@ from contracts.messages import StateChange
 from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState, Outcome
 from results_service.ledger import transitions
 from results_service.ledger.catalogue import CatalogueKeeper
-from results_service.ledger.database import Database
+from results_service.ledger.database import Database, type_of_document
 from results_service.ledger.events import Events
 from results_service.ledger.leases import Leases
 from results_service.metrics import LedgerMetrics
@@ -96,29 +96,34 @@ class Sweep:
         )
         pools = set()
         for document in self._jobs.find({"status": JobStatus.RUNNING, "worker": worker_id}):
-            update = transitions.lost(document, error, now=self._clock.now(), settings=self._settings)
-            result = self._jobs.update_one(
-                {
-                    "_id": document["_id"],
-                    "fence": document["fence"],
-                    "status": JobStatus.RUNNING,
-                    "cancel_requested_at": document.get("cancel_requested_at"),
-                },
-                update.operators,
-                array_filters=update.array_filters,
-            )
-            if result.matched_count:
-                self._metrics.attempt_ended(Outcome.FAILED, error)
+            if self._lose(document, error):
                 pools.add(document["pool"])
-                change = StateChange(pid=document["_id"], status=update.status, fence=document["fence"])
-                self._events.jobs_changed([change])
-                if document["notifications"] and update.status.terminal:
-                    self._events.mail_due(document["_id"])
         # Last: as long as the worker is on record, a sweep that was interrupted here is done again.
         self._workers.delete_one({"_id": worker_id, "beat": beat})
         for pool in pools:
             self._events.ring(pool)
         self._events.catalogue_changed()
+
+    def _lose(self, document: type_of_document, error: JobError) -> bool:
+        """End the attempt, unless it ended meanwhile; a cancel that comes in between is seen by the second try."""
+        attempt = {"_id": document["_id"], "fence": document["fence"], "status": JobStatus.RUNNING}
+        found: type_of_document | None = document
+        while found is not None:
+            update = transitions.lost(found, error, now=self._clock.now(), settings=self._settings)
+            result = self._jobs.update_one(
+                attempt | {"cancel_requested_at": found.get("cancel_requested_at")},
+                update.operators,
+                array_filters=update.array_filters,
+            )
+            if result.matched_count:
+                self._metrics.attempt_ended(Outcome.FAILED, error)
+                change = StateChange(pid=document["_id"], status=update.status, fence=document["fence"])
+                self._events.jobs_changed([change])
+                if document["notifications"] and update.status.terminal:
+                    self._events.mail_due(document["_id"])
+                return True
+            found = self._jobs.find_one(attempt)
+        return False
 
     # ---- doorbells
 
