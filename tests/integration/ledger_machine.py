@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 
 from contracts.messages import (
     Claim,
+    Finish,
     Grant,
     NewJob,
     Settle,
@@ -190,6 +191,10 @@ class Machine(RuleBasedStateMachine):
                 assert pid in published, f"nobody was told that {pid} is {job.status}"
             fresh = job.mails_due > (old.mails_due if old else 0)
             assert not fresh or pid in on.heard.mails, f"nobody was told that mail of {pid} is due"
+
+    def _finish(self, wish: dict[str, Any]) -> Finish | None:
+        """A report about one of the attempts that were ever granted."""
+        raise NotImplementedError
 
     def _rival(self, on: Service, kind: str | None, trips: list[Settle]) -> Callable[[], None] | None:
         """What the other service does between this one's reading and its writing; None for nothing."""

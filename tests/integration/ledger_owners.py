@@ -11,7 +11,7 @@ from hypothesis.stateful import (
 )
 from ledger_faults import Fault
 from ledger_machine import Machine, Service
-from ledger_model import UNDONE
+from ledger_model import UNDONE, ModelJob
 from ledger_wishes import MOST_JOBS, ORDERS, OWNERS, fault, pick, service, submission
 from pymongo.errors import PyMongoError
 
@@ -106,7 +106,7 @@ class Owners(Machine):
     @precondition(lambda self: self.model.jobs)
     @rule(
         on=service,
-        kind=st.sampled_from(("cancel", "cancel", "retry", "retry", "delete")),
+        kind=st.sampled_from(("cancel", "cancel", "delete")),
         which=pick,
         owner=st.sampled_from((None, None, None, None, *OWNERS)),
         fault=fault,
@@ -116,10 +116,19 @@ class Owners(Machine):
     def order(  # noqa: PLR0913, PLR0917 -- a rule takes what it draws
         self, on: int, kind: str, which: int, owner: str | None, fault: Fault | None, rival: str | None, at: int
     ) -> None:
-        jobs = self.model.jobs
-        apt = [pid for pid, job in jobs.items() if kind == "delete" or (job.status in UNDONE) is (kind == "retry")]
-        pids = sorted(apt if apt and which else jobs)
-        job = jobs[pids[which % len(pids)]]
+        pids = sorted(self.model.jobs)
+        job = self.model.jobs[pids[which % len(pids)]]
+        self._order(self.services[on], kind, job.new.pid, owner or job.owner, fault, self._against(job, rival, at))
+
+    @precondition(lambda self: any(job.status in UNDONE and not job.deleted for job in self.model.jobs.values()))
+    @rule(on=service, which=pick, fault=fault, rival=st.sampled_from((None, None, *ORDERS)), at=st.integers(0, 1))
+    def retry(self, on: int, which: int, fault: Fault | None, rival: str | None, at: int) -> None:
+        jobs = [job for _, job in sorted(self.model.jobs.items()) if job.status in UNDONE and not job.deleted]
+        job = jobs[which % len(jobs)]
+        self._order(self.services[on], "retry", job.new.pid, job.owner, fault, self._against(job, rival, at))
+
+    def _against(self, job: ModelJob, rival: str | None, at: int) -> tuple[str | None, int, list[Settle]]:
+        """What comes between the calls of an order, and before which one."""
         held = [grant for _, grant in self.grants if grant.pid == job.new.pid]
         finish = [
             Finish(
@@ -135,8 +144,7 @@ class Owners(Machine):
         if rival in ORDERS:
             found = Finish(pid=job.new.pid, fence=0, worker_id="w", outcome=Outcome.SUCCEEDED)
             finish = finish or [found]
-        trips = [Settle(finishes=finish)]
-        self._order(self.services[on], kind, job.new.pid, owner or job.owner, fault, (rival, at, trips))
+        return rival, at, [Settle(finishes=finish)]
 
     def _order(  # noqa: PLR0913, PLR0917 -- as the rules that call it
         self,

@@ -18,6 +18,7 @@ from contracts.messages import (
     Finish,
     Heartbeat,
     RunningJob,
+    Settle,
 )
 from contracts.status import JobStatus, Outcome
 from results_service.ledger.leases import RECONNECT_SECONDS
@@ -134,20 +135,27 @@ class Silence(Machine):
     def sweep(self, on: int, fault: Fault | None, *, ready: bool) -> None:
         self._sweep(self.services[on], ready=ready, fault=fault)
 
-    @rule(on=service, alive=st.sets(worker, max_size=1), fault=fault)
-    def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None) -> None:
+    @rule(
+        on=service,
+        alive=st.sets(worker, max_size=1),
+        fault=fault,
+        rival=st.sampled_from((None, None, "cancel", "delete", "same")),
+    )
+    def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None, rival: str | None) -> None:
         self._sweep(self.services[on])
         for left in (2, 1, 0):
             self.clock.advance(7)
             for by in sorted(alive):
                 held = [g for holder, g in self.grants if holder == by and g.pid in self.model.jobs]
                 self._beat(self.services[1 - on], by, [RunningJob(pid=g.pid, fence=g.fence) for g in held])
-            self._sweep(self.services[on], fault=None if left else fault)
+            self._sweep(self.services[on], fault=None if left else fault, rival=None if left else rival)
 
-    def _sweep(self, on: Service, *, ready: bool = True, fault: Fault | None = None) -> None:
+    def _sweep(self, on: Service, *, ready: bool = True, fault: Fault | None = None, rival: str | None = None) -> None:
         now = self.clock.now()
         workers = {document["_id"]: document for document in self.database.workers.find({})}
-        answer = self._call(on, lambda: on.ledger.sweep(broker_ready=ready), fault)
+        report = self._finish({"pick": 0, "outcome": "succeeded", "of": "open"}) if rival else None
+        interlude = self._rival(on, rival, [Settle(finishes=[report] if report else [])])
+        answer = self._call(on, lambda: on.ledger.sweep(broker_ready=ready), fault, interlude=interlude)
         before = self.model.copy()
         unsure = isinstance(answer, PyMongoError)
         if not ready:
@@ -155,7 +163,7 @@ class Silence(Machine):
             assert answer is None
             self._play(())
             return
-        silent = self._given_up(on, sure=not unsure)
+        silent = self._given_up(on, sure=not unsure and interlude is None)
         after_give_up: dict[str, ModelJob] = {}
 
         def steps() -> Iterator[None]:
@@ -173,6 +181,9 @@ class Silence(Machine):
                 workers.pop(name, None)
         if unsure:  # an outage of ours: every silence is measured anew
             on.watched.clear()
+            return
+        if interlude is not None:  # what it changed, this sweep may have seen or not
+            on.since = self.clock.monotonic()
             return
         due = self.model.next_due(now)
         assert due is None or (answer is not None and answer <= due), "nobody will wake for what is scheduled"

@@ -53,8 +53,6 @@ class LedgerMachine(Owners, Workers, Silence):
     def _rival(self, on: Service, kind: str | None, trips: list[Settle]) -> Callable[[], None] | None:
         """What the other service does between this one's reading and its writing."""
         other = self.services[1] if on is self.services[0] else self.services[0]
-        if kind is None:
-            return None
         reported = [finish.pid for found in trips for finish in found.finishes]
         due = sorted((job.place, pid) for pid, job in self.model.jobs.items() if job.waits(self.clock.now()))
         targets = [*reported, *(pid for _, pid in due[:1])]
@@ -64,11 +62,12 @@ class LedgerMachine(Owners, Workers, Silence):
             return lambda: self._order(other, kind, targets[0], owner)
         if kind == "same" and finishes:
             return lambda: self._settle(other, [Settle(finishes=finishes, repeated=True)]) and None
-        wish = {"worker": "w3", "reports": [], "claim": 2, "tasks": ("a", "b"), "heard": True}
         if kind == "other" and (found := self._finish({"pick": 0, "outcome": "retriable", "of": "open"})):
-            if (found.pid, found.fence) in {(finish.pid, finish.fence) for finish in finishes}:
-                return None
-            return lambda: self._settle(other, [Settle(finishes=[found])]) and None
+            same = (found.pid, found.fence) in {(finish.pid, finish.fence) for finish in finishes}
+            return None if same else lambda: self._settle(other, [Settle(finishes=[found])]) and None
+        if kind != "claim":
+            return None
+        wish = {"worker": "w3", "reports": [], "claim": 2, "tasks": ("a", "b"), "heard": True}
         return lambda: self._settle(other, [self._trip(wish)]) and None
 
     @rule(seconds=st.sampled_from((5, 11, 11, 31, 610, 13 * 3600)))
