@@ -75,6 +75,7 @@ def reported(attempt: AttemptState, worker_id: str, report: dict[str, Any]) -> F
         cpu_seconds=report["cpu_seconds"],
         peak_memory_bytes=_highest(report["peak_memory_bytes"], attempt.peak_memory_bytes),
         notify=grant.notify,
+        locked=grant.locked,
         retention_days=grant.retention_days,
     )
 
@@ -106,6 +107,7 @@ def died(attempt: AttemptState, worker_id: str, exit_code: int | None, cpu_secon
         cpu_seconds=cpu_seconds,
         peak_memory_bytes=attempt.peak_memory_bytes,
         notify=attempt.grant.notify,
+        locked=attempt.grant.locked,
         retention_days=attempt.grant.retention_days,
     )
 
@@ -118,6 +120,7 @@ def unstarted(grant: Grant, worker_id: str, ending: Ending) -> Finish:
         worker_id=worker_id,
         outcome=Outcome(ending.value),
         notify=grant.notify,
+        locked=grant.locked,
         retention_days=grant.retention_days,
     )
 
@@ -132,6 +135,7 @@ def refused(finish: Finish, reason: str) -> Finish:
         outcome=Outcome.FAILED,
         error=error,
         notify=finish.notify,
+        locked=finish.locked,
         retention_days=finish.retention_days,
     )
 

@@ -17,7 +17,7 @@ from compute_service.exceptions import TaskDefinitionError
 from compute_service.job import Job
 from compute_service.schemas import closed
 from contracts import bounds, codec
-from contracts.catalogue import POOL_NAME, TASK_NAME, TaskDescriptor
+from contracts.catalogue import LOCK_TEMPLATE, POOL_NAME, TASK_NAME, TaskDescriptor
 from contracts.job import MAX_RETENTION_DAYS, MAX_RETRY_SECONDS
 
 MAX_RETRIES = 100
@@ -220,6 +220,8 @@ class _Reader:
             for name in names:
                 if name not in params.model_fields:
                     self._fail(f"its lock {template!r} names {name!r}, which is no parameter")
+            if re.fullmatch(LOCK_TEMPLATE, template) is None:
+                self._fail(f"its lock {template!r} has more in its braces than the name of a parameter")
 
 
 def _is_job(hint: Any) -> bool:

@@ -7,6 +7,9 @@ from typing import Any
 
 MAX_JSON_BYTES = 256 * 1024
 MAX_NESTING = 64
+MAX_LOCKS = 256
+MAX_LOCK_BYTES = 256
+"""Of one key, in UTF-8."""
 INT64 = range(-(2**63), 2**63)
 
 

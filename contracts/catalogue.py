@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+LOCK_TEMPLATE = r"(?:[^{}]|\{\{|\}\}|\{\w+\})+"
+"""``{name}`` stands for a param; braces of its own are doubled."""
 TASK_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 POOL_NAME = r"^[a-z][a-z0-9_-]{0,62}$"
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.catalogue import CatalogueEntry, TaskDescriptor
 from contracts.job import MAX_RETENTION_DAYS, MAX_RETRY_SECONDS, JobError, Progress
-from contracts.status import JobStatus, NotifyOn, Outcome, Priority
+from contracts.status import JobStatus, NotifyOn, OnConflict, Outcome, Priority
 
 SCHEMA_VERSION = 1
 
@@ -67,6 +67,9 @@ class NewJob(Message):
     first_retry_seconds: RetrySeconds | None = None
     last_retry_seconds: RetrySeconds | None = None
     retention_days: RetentionDays | None = None
+    locks: list[str] = Field(default_factory=list)
+    """Keys that no other active job may hold at the same time."""
+    on_conflict: OnConflict = OnConflict.REJECT
     notify: Notify | None = None
     idempotency: Idempotency | None = None
 
@@ -82,6 +85,8 @@ class Ticket(Message):
     """Whether it could start now: then the doorbell of its pool is rung."""
     replayed: bool = False
     """The idempotency key had this job already."""
+    joined: bool = False
+    """It is another job, which holds the locks and stands for this one."""
 
 
 # ---- running: compute → ledger.settle, ledger.heartbeat
@@ -114,6 +119,8 @@ class Grant(Message):
     claim_id: str
     notify: bool = False
     """Somebody wants to be told of the outcome; echoed in `Finish`."""
+    locked: bool = False
+    """The job holds locks; echoed in `Finish`."""
     retention_days: RetentionDays | None = None
     """How long the ended job is kept, if not for the usual time; echoed in `Finish`."""
 
@@ -136,6 +143,8 @@ class Finish(Message):
     peak_memory_bytes: int | None = None
     notify: bool = False
     """`Grant.notify`, given back: spares the ledger a look before it wakes the notifier."""
+    locked: bool = False
+    """`Grant.locked`, given back: spares the ledger a look for those who wait for the locks."""
     retention_days: RetentionDays | None = None
     """`Grant.retention_days`, given back: spares the ledger a look before it ends the job."""
 

@@ -58,6 +58,17 @@ class Outcome(StrEnum):
     """The worker drains and gives the job back; does not count as an attempt."""
 
 
+class OnConflict(StrEnum):
+    """What becomes of a submission whose lock keys another active job holds."""
+
+    REJECT = "reject"
+    """It is refused."""
+    QUEUE = "queue"
+    """It is accepted, and starts when the keys are free, in order."""
+    JOIN = "join"
+    """The job that holds them all stands for it, if it runs the same task; otherwise refused."""
+
+
 class Priority(StrEnum):
     """Which of two due jobs goes first; ageing lets a low one pass in the end."""
 

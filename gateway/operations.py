@@ -36,11 +36,13 @@ KEY = {
     "pattern": '^("[\\x21\\x23-\\x7e]+"|[\\x21\\x23-\\x7e][\\x21-\\x7e]*)$',
     "description": "Any text of your own, bare or in double quotes. Repeating a submission with the same key returns the same job.",
 }
+LOCATION = {"Location": {"type": "string", "description": "The address of the job."}}
 TICKET_HEADERS = {
-    "Location": {"type": "string", "description": "The address of the job."},
+    **LOCATION,
     "Idempotency-Replayed": {"type": "string", "description": "`true` if the key had this job already."},
 }
 RETRY_AFTER = {"Retry-After": {"type": "integer", "description": "Seconds to wait before trying again."}}
+GOES_AWAY = {errors.Unavailable.status, errors.Conflict.status}
 READING = (errors.NotAcceptable, errors.Unavailable)
 ONE_JOB = (errors.NotFound, *READING)
 SUBMITTING = (
@@ -49,6 +51,7 @@ SUBMITTING = (
     errors.NotAcceptable,
     errors.TooLarge,
     errors.UnsupportedMediaType,
+    errors.Conflict,
     errors.IdempotencyMismatch,
     errors.Unavailable,
 )
@@ -80,9 +83,7 @@ def operation(  # noqa: PLR0913 -- the words of an operation
     for kind in raises:
         by_status.setdefault(kind.status, []).append(f"{kind.title} (`{kind.problem}`)")
     problems = {
-        str(status): answers(
-            " or ".join(titles), reference("Problem"), RETRY_AFTER if status == errors.Unavailable.status else None
-        )
+        str(status): answers(" or ".join(titles), reference("Problem"), RETRY_AFTER if status in GOES_AWAY else None)
         for status, titles in sorted(by_status.items())
     }
     return {
@@ -103,7 +104,10 @@ def submission(operation_id: str, summary: str, description: str, body: Schema) 
         operation_id,
         SUBMIT,
         summary,
-        {"202": answers("The job is stored; here is its pid.", reference("Ticket"), TICKET_HEADERS)},
+        {
+            "200": answers("`join`: the job that holds the locks stands for this one.", reference("Job"), LOCATION),
+            "202": answers("The job is stored; here is its pid.", reference("Ticket"), TICKET_HEADERS),
+        },
         raises=SUBMITTING,
         description=description,
         parameters=({"name": "body", "in": "body", "required": True, "schema": body}, KEY),
@@ -176,7 +180,7 @@ def job_paths() -> Schema:
             "post": operation(
                 "retry_job", JOBS, "Run a failed or cancelled job again",
                 {"202": answers("The job waits to run again.", reference("Ticket"), TICKET_HEADERS)},
-                raises=(errors.NotRetryable, *ONE_JOB), parameters=(PID,),
+                raises=(errors.NotRetryable, errors.Conflict, *ONE_JOB), parameters=(PID,),
                 description="The same `pid`, with a new budget of attempts; the old outcome stays in `attempts`.",
             ),
         },

@@ -15,7 +15,8 @@ from gateway.links import Links
 log = logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
+RETRY_AFTER_SECONDS = {errors.Unavailable.problem: 1, errors.Conflict.problem: 5}
+"""What goes away by itself, and when it is worth another try."""
 FROM_FLASK: dict[int, tuple[type[CoatcheckError], str]] = {
     400: (errors.ValidationFailed, "The request is malformed."),
     404: (errors.NotFound, "There is nothing at this address."),
@@ -44,8 +45,8 @@ class Problems:
         response = self._document(
             error.status, error.title, error.detail, error.members, type_url=self._links.problem(error.problem)
         )
-        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if (seconds := RETRY_AFTER_SECONDS.get(error.problem)) is not None:
+            response.headers["Retry-After"] = str(seconds)
         return response
 
     def _from_flask(self, error: HTTPException) -> Response:

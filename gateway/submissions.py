@@ -19,15 +19,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from contracts import bounds, codec
-from contracts.bounds import Fault, escape
+from contracts.bounds import MAX_LOCK_BYTES, MAX_LOCKS, Fault, escape
 from contracts.catalogue import TASK_NAME
 from contracts.errors import TooLarge, ValidationFailed
 from contracts.ids import new_id
 from contracts.job import MAX_RETENTION_DAYS
 from contracts.messages import Idempotency, NewJob, Notify
-from contracts.status import NotifyOn, Priority
+from contracts.status import NotifyOn, OnConflict, Priority
 from gateway.addresses import MAX_CHARACTERS, address
 from gateway.catalogue import Offer
+from gateway.lock_keys import lock_keys
 from gateway.moments import moment
 from gateway.validation import MAX_FAULTS, shorten
 
@@ -58,6 +59,12 @@ def _moment(value: object) -> object:
         return moment(value)
     except ValueError as error:
         raise PydanticCustomError("moment", "{why}", {"why": str(error)}) from None
+
+
+def _short(key: str) -> str:
+    if len(key.encode()) > bounds.MAX_LOCK_BYTES:
+        raise PydanticCustomError("bytes", "has more than {most} bytes", {"most": bounds.MAX_LOCK_BYTES})
+    return key
 
 
 UNIQUE = {"uniqueItems": True}
@@ -114,6 +121,16 @@ class Options(Envelope):
         Field(max_length=MAX_TAGS, json_schema_extra=UNIQUE),
         AfterValidator(_unique),
     ] = Field(default=[], description="Labels; jobs can be found by them.")
+    locks: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_LOCK_BYTES), AfterValidator(_short)]],
+        Field(max_length=MAX_LOCKS, json_schema_extra={**UNIQUE, "example": []}),
+        AfterValidator(_unique),
+    ] = Field(default=[], description="Keys of your own choice. Two active jobs never hold the same one.")
+    on_conflict: Annotated[OnConflict, Field(strict=False)] = Field(
+        default=OnConflict.REJECT,
+        description="If another active job holds a key: `reject` (409), `queue` (start when it is free), or `join` "
+        "(200 with the job that holds them all, if it runs the same task).",
+    )
 
 
 class TaskSubmission(Options):
@@ -162,6 +179,9 @@ def new_job(submission: TaskSubmission, offer: Offer, *, owner: str, key: str | 
         found.append(Fault(pointer="/max_attempts", detail=f"is more than the task's {entry.max_attempts}"))
     if time_limit is not None and time_limit > entry.time_limit:
         found.append(Fault(pointer="/time_limit", detail=f"is more than the task's {entry.time_limit:g} seconds"))
+    locks: list[str] = []
+    if not found:
+        locks, found = lock_keys(entry, submission.params, submission.locks)
     if found:
         raise ValidationFailed(f"The submission does not fit the task {entry.name}.", _members(found))
     notify = submission.notify
@@ -175,6 +195,8 @@ def new_job(submission: TaskSubmission, offer: Offer, *, owner: str, key: str | 
         priority=submission.priority,
         reference=submission.reference,
         tags=submission.tags,
+        locks=locks,
+        on_conflict=submission.on_conflict,
         not_before=submission.not_before,
         max_attempts=max_attempts or entry.max_attempts,
         time_limit=time_limit or entry.time_limit,

@@ -111,7 +111,13 @@ class Bench:
 
     def finish(self, grant: Grant, outcome: Outcome = Outcome.SUCCEEDED, **changes: Any) -> Verdict:
         finish = Finish(
-            pid=grant.pid, fence=grant.fence, worker_id="w1", outcome=outcome, notify=grant.notify, **changes
+            pid=grant.pid,
+            fence=grant.fence,
+            worker_id="w1",
+            outcome=outcome,
+            notify=grant.notify,
+            locked=grant.locked,
+            **changes,
         )
         return self.settle(Settle(finishes=[finish])).verdicts[0]
 

@@ -36,6 +36,9 @@ def submit(services: Services, submission: TaskSubmission, offer: Offer) -> Resp
     if ticket.due:
         services.ledger.ring(job.pool)
     log.debug("A job was accepted.", action="job_accepted", pid=ticket.pid, task=job.task, replayed=ticket.replayed)
+    if ticket.joined:
+        joined = find(services, ticket.pid)
+        return answer(joined, headers={"Location": joined["links"]["self"]})
     if ticket.replayed:
         return accepted(services, ticket, REPLAYED, {"Idempotency-Replayed": "true"})
     return accepted(services, ticket, STORED)

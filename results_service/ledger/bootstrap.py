@@ -11,6 +11,7 @@ from results_service.ledger.catalogue import CatalogueKeeper
 from results_service.ledger.database import Database
 from results_service.ledger.events import Events
 from results_service.ledger.heartbeats import Heartbeats
+from results_service.ledger.locks import Locks
 from results_service.ledger.orders import Orders
 from results_service.ledger.pools import Pools
 from results_service.ledger.queries import Queries
@@ -64,17 +65,21 @@ class Ledger:
         self.events = events
         self.metrics = LedgerMetrics()
         self.alarm = Alarm(clock)
-        self.register = Register(database, clock, settings, events, self.alarm.set)
+        self.locks = Locks(database, clock, events)
+        self.register = Register(
+            database=database, clock=clock, settings=settings, events=events, wake_at=self.alarm.set, locks=self.locks
+        )
         self.settle = Settling(
             database=database,
             clock=clock,
             settings=settings,
             events=events,
             wake_at=self.alarm.set,
+            locks=self.locks,
             metrics=self.metrics,
         )
         self.heartbeat = Heartbeats(database, clock, self._hand_back)
-        self.orders = Orders(database, clock, settings, events)
+        self.orders = Orders(database, clock, settings, events, self.locks)
         self.queries = Queries(database, clock)
         self.pools = Pools(database, clock, settings)
         self.catalogue = CatalogueKeeper(database, clock, settings, events)
@@ -84,6 +89,7 @@ class Ledger:
             settings=settings,
             events=events,
             catalogue=self.catalogue,
+            locks=self.locks,
             metrics=self.metrics,
         )
 

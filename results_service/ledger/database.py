@@ -48,6 +48,18 @@ JOB_INDEXES = [
         unique=True,
         partialFilterExpression={"idempotency.key": {"$exists": True}},
     ),
+    # No two jobs hold the same key: MongoDB itself sees to it. Only who holds keys has the field.
+    IndexModel(
+        [("held_locks", ASCENDING)],
+        name="locks",
+        unique=True,
+        partialFilterExpression={"held_locks": {"$type": "string"}},
+    ),
+    IndexModel(
+        [("locks", ASCENDING), ("locks_due_at", ASCENDING)],
+        name="waiting_for_locks",
+        partialFilterExpression={"locks_due_at": {"$exists": True}},
+    ),
     IndexModel(
         [("notifications.due_at", ASCENDING)],
         name="outbox",

@@ -8,13 +8,16 @@ from bson import DBRef
 
 from contracts import codec
 from contracts.job import Attempt
-from contracts.messages import Grant, NewJob, Ticket
+from contracts.messages import Grant, Idempotency, NewJob, Ticket
 from contracts.status import JobStatus, NotificationState, NotifyOn, Priority
 
 SCHEMA = 1
 """Version of the document; raised when an old reader would misread a new document."""
 
 AGEING_STEPS = {Priority.HIGH: -1, Priority.NORMAL: 0, Priority.LOW: 1}
+
+NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+"""``due_at`` of a job that waits for locks: nobody claims it. ``locks_due_at`` says since when it may take them."""
 
 TICKET_FIELDS = {"task": 1, "status": 1, "created_at": 1, "due_at": 1, "deleted_at": 1}
 GRANT_FIELDS = {
@@ -31,6 +34,7 @@ GRANT_FIELDS = {
     "claim_id": 1,
     "status": 1,
     "notifications.state": 1,
+    "held_locks": 1,
 }
 VIEW_WITHOUT_PAYLOAD = {"params": 0, "result": 0}
 
@@ -101,12 +105,25 @@ def new_document(job: NewJob, now: datetime, *, step_seconds: float, idempotency
     if job.tags:
         document["tags"] = job.tags
     if job.idempotency:
-        document["idempotency"] = {
-            "key": job.idempotency.key,
-            "fingerprint": job.idempotency.fingerprint,
-            "until": now + timedelta(hours=idempotency_hours),
-        }
+        document["idempotency"] = [idempotency(job.idempotency, now, hours=idempotency_hours)]
+    if job.locks:
+        document["locks"] = job.locks
+        if due_at > now:
+            wait_for_locks(document, since=due_at)
+        else:
+            document["held_locks"] = job.locks
     return document
+
+
+def wait_for_locks(document: dict[str, Any], *, since: datetime) -> None:
+    """Make of a new document one that waits for its locks; it may take them from *since* on."""
+    document.pop("held_locks", None)
+    document |= {"due_at": NEVER, "locks_due_at": since}
+
+
+def idempotency(asked: Idempotency, now: datetime, *, hours: float) -> dict[str, Any]:
+    """One entry of a job's idempotency keys: its own, and those of submissions that joined it."""
+    return {"key": asked.key, "fingerprint": asked.fingerprint, "until": now + timedelta(hours=hours)}
 
 
 def _outbox(job: NewJob, now: datetime) -> list[dict[str, Any]]:
@@ -128,7 +145,7 @@ def has_mail_due(document: dict[str, Any]) -> bool:
     return any(entry["state"] == NotificationState.DUE for entry in document.get("notifications", ()))
 
 
-def ticket(document: dict[str, Any], now: datetime, *, replayed: bool = False) -> Ticket:
+def ticket(document: dict[str, Any], now: datetime, *, replayed: bool = False, joined: bool = False) -> Ticket:
     """The answer to a registration."""
     return Ticket(
         pid=document["_id"],
@@ -137,6 +154,7 @@ def ticket(document: dict[str, Any], now: datetime, *, replayed: bool = False) -
         created_at=document["created_at"],
         due=document["status"] == JobStatus.PENDING and document["due_at"] <= now,
         replayed=replayed,
+        joined=joined,
     )
 
 
@@ -153,6 +171,7 @@ def grant(document: dict[str, Any]) -> Grant:
         time_limit=document["time_limit"],
         claim_id=document["claim_id"],
         notify=bool(document["notifications"]),
+        locked="held_locks" in document,
         retention_days=document.get("retention_days"),
     )
 
@@ -177,7 +196,7 @@ def view(document: dict[str, Any], queue_position: int | None = None) -> dict[st
     shown["params"] = document.get("params", {})
     shown["created_at"] = document["created_at"]
     shown["tags"] = document.get("tags", [])
-    shown["locks"] = []
+    shown["locks"] = document.get("locks", [])
     shown["files"] = []
     shown["attempt"] = document["attempts_used"]
     shown["attempts_total"] = document.get("attempts_total", len(document["attempts"]))

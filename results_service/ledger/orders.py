@@ -3,6 +3,7 @@
 from typing import Any
 
 from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from contracts.clock import Clock
 from contracts.errors import NotCancellable, NotFound, NotRetryable, Unavailable
@@ -11,20 +12,24 @@ from contracts.status import RETRYABLE, JobStatus
 from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
 from results_service.ledger.events import Events
+from results_service.ledger.locks import Locks, refusal
 from results_service.settings import ResultsSettings
 
 ROUNDS = 5
 """A job can change its state between two conditional writes; so many times it is tried anew."""
 RESTLESS = f"changed its state {ROUNDS} times during the request; try again."
 
-ORDER_FIELDS = documents.TICKET_FIELDS | {"fence": 1, "worker": 1, "notifications.state": 1}
+ORDER_FIELDS = documents.TICKET_FIELDS | {"fence": 1, "worker": 1, "locks": 1, "notifications.state": 1}
 
 
 class Orders:
     """What an owner can ask of a job."""
 
-    def __init__(self, database: Database, clock: Clock, settings: ResultsSettings, events: Events) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, settings: ResultsSettings, events: Events, locks: Locks
+    ) -> None:
         self._jobs = database.jobs
+        self._locks = locks
         self._clock = clock
         self._settings = settings
         self._events = events
@@ -52,8 +57,8 @@ class Orders:
     def retry(self, order: Order) -> Ticket:
         """Have a job that failed or was cancelled run again, at once and with a new budget.
 
-        What is asked for twice at the same time happens once. Raises `NotFound`, and `NotRetryable`
-        if the job is active or has succeeded.
+        What is asked for twice at the same time happens once. Raises `NotFound`, `NotRetryable`
+        if the job is active or has succeeded, and `Conflict` if another job holds one of its locks.
         """
         mine = {"_id": order.pid, "owner": order.owner, "deleted_at": None}
         for _ in range(ROUNDS):
@@ -68,12 +73,17 @@ class Orders:
             now = self._clock.now()
             # The notifier may change an entry of the outbox between the read and the write.
             as_read = {name: before[name] for name in ("status", "fence", "notifications")}
-            waiting = self._jobs.find_one_and_update(
-                mine | as_read,
-                transitions.run_again(before, now=now, settings=self._settings),
-                ORDER_FIELDS | {"pool": 1},
-                return_document=ReturnDocument.AFTER,
-            )
+            try:
+                waiting = self._jobs.find_one_and_update(
+                    mine | as_read,
+                    transitions.run_again(before, now=now, settings=self._settings),
+                    ORDER_FIELDS | {"pool": 1},
+                    return_document=ReturnDocument.AFTER,
+                )
+            except DuplicateKeyError:
+                if found := self._locks.in_the_way(order.pid, before["locks"]):
+                    raise refusal(found, before["locks"]) from None
+                continue  # who held it has ended meanwhile
             if waiting is not None:
                 change = StateChange(pid=order.pid, status=JobStatus.PENDING, fence=waiting["fence"])
                 self._events.jobs_changed([change])
@@ -92,9 +102,10 @@ class Orders:
             now = self._clock.now()
             end = transitions.ended(JobStatus.CANCELLED, now=now, settings=self._settings, retention_days=days)
             end.operators["$set"] |= also_set
+            end.operators["$unset"] |= also_unset
             cancelled = self._jobs.find_one_and_update(
                 mine | {"status": JobStatus.PENDING},
-                end.operators | unset,
+                end.operators,
                 ORDER_FIELDS,
                 array_filters=end.array_filters,
                 return_document=ReturnDocument.AFTER,
@@ -104,6 +115,8 @@ class Orders:
                 self._events.jobs_changed([change])
                 if documents.has_mail_due(cancelled):
                     self._events.mail_due(order.pid)
+                if cancelled.get("locks"):
+                    self._locks.freed_by([order.pid])
                 return cancelled
             running = self._jobs.find_one_and_update(
                 mine | {"status": JobStatus.RUNNING},

@@ -21,6 +21,7 @@ from contracts.status import ACTIVE, JobStatus, Outcome
 from results_service.ledger import documents, transitions
 from results_service.ledger.database import Database, type_of_document
 from results_service.ledger.events import Events
+from results_service.ledger.locks import Locks
 from results_service.ledger.transitions import Update
 from results_service.metrics import LedgerMetrics
 from results_service.settings import ResultsSettings
@@ -67,9 +68,11 @@ class Settling:
         settings: ResultsSettings,
         events: Events,
         wake_at: Callable[[datetime], None],
+        locks: Locks,
         metrics: LedgerMetrics,
     ) -> None:
         self._metrics = metrics
+        self._locks = locks
         self._jobs = database.jobs
         self._clock = clock
         self._settings = settings
@@ -186,6 +189,9 @@ class Settling:
         for change in changes:
             if change.pid in wanted and change.status.terminal:
                 self._events.mail_due(change.pid)
+        locked = {finish.pid for finish in finishes if finish.locked}
+        if ended := [change.pid for change in changes if change.pid in locked and change.status.terminal]:
+            self._locks.freed_by(ended)
 
     # ---- what a claim gets
 

@@ -12,8 +12,10 @@ from contracts.status import TERMINAL, ErrorKind, JobStatus, NotificationState, 
 from results_service.ledger import transitions
 from results_service.ledger.catalogue import CatalogueKeeper
 from results_service.ledger.database import Database, type_of_document
+from results_service.ledger.documents import NEVER
 from results_service.ledger.events import Events
 from results_service.ledger.leases import Leases
+from results_service.ledger.locks import Locks
 from results_service.metrics import LedgerMetrics
 from results_service.settings import ResultsSettings
 
@@ -36,6 +38,7 @@ class Sweep:
         settings: ResultsSettings,
         events: Events,
         catalogue: CatalogueKeeper,
+        locks: Locks,
         metrics: LedgerMetrics,
     ) -> None:
         self._metrics = metrics
@@ -45,6 +48,7 @@ class Sweep:
         self._settings = settings
         self._events = events
         self._catalogue = catalogue
+        self._locks = locks
         self._leases = Leases(clock, lease_seconds=settings.lease_seconds)
         self._kept_tasks_at = float("-inf")
 
@@ -59,13 +63,15 @@ class Sweep:
             return None
         try:
             self._give_up_silent_workers()
+            self._locks.hand_on()
             self._ring_for_due_jobs()
             self._remove_expired()
             self._remove_tombstones()
             if self._clock.monotonic() - self._kept_tasks_at >= KEEP_TASKS_SECONDS:
                 self._catalogue.still_served()
                 self._kept_tasks_at = self._clock.monotonic()
-            return min((moment for moment in (self._next_due(), self._lease_end()) if moment), default=None)
+            moments = (self._next_due(), self._locks.next_due(), self._lease_end())
+            return min((moment for moment in moments if moment), default=None)
         except PyMongoError:
             self._leases.interrupt()
             raise
@@ -139,7 +145,7 @@ class Sweep:
                 self._events.ring(pool)
 
     def _next_due(self) -> datetime | None:
-        later = {"status": JobStatus.PENDING, "due_at": {"$gt": self._clock.now()}}
+        later = {"status": JobStatus.PENDING, "due_at": {"$gt": self._clock.now(), "$lt": NEVER}}
         document = self._jobs.find_one(later, {"due_at": 1}, sort=[("due_at", 1)])
         return document["due_at"] if document else None
 

@@ -22,7 +22,7 @@ OF_ONE_RUN = (
 )  # fmt: skip
 """What a job forgets when it is run again; its attempts stay on record."""
 RUN_AGAIN_FIELDS = dict.fromkeys(
-    ("status", "priority", "notifications", "error", "started_at", "finished_at", "fence"), 1
+    ("status", "priority", "notifications", "error", "started_at", "finished_at", "fence", "locks"), 1
 )
 
 
@@ -58,7 +58,7 @@ def claimed(document: dict[str, Any], *, claim_id: str, worker_id: str, now: dat
 def ended(status: JobStatus, *, now: datetime, settings: ResultsSettings, retention_days: float | None) -> Update:
     """Any active state → *status*: the outcome's mail becomes due in the same write.
 
-    The job is kept for its own *retention_days* from now on, or for the setting's.
+    So do its locks become free. The job is kept for its own *retention_days* from now on, or for the setting's.
     """
     retention = timedelta(days=settings.retention_days if retention_days is None else retention_days)
     return Update(
@@ -70,7 +70,8 @@ def ended(status: JobStatus, *, now: datetime, settings: ResultsSettings, retent
                 "notifications.$[told].state": NotificationState.DUE,
                 "notifications.$[told].due_at": now,
                 "notifications.$[missed].state": NotificationState.SKIPPED,
-            }
+            },
+            "$unset": {"held_locks": "", "locks_due_at": ""},
         },
         array_filters=[
             {"told.on": status, "told.state": NotificationState.WAITING},
@@ -182,7 +183,7 @@ def lost(document: dict[str, Any], error: JobError, *, now: datetime, settings: 
 def run_again(document: dict[str, Any], *, now: datetime, settings: ResultsSettings) -> dict[str, Any]:
     """Failed or cancelled → pending at once, with a new budget, on the owner's order.
 
-    Raises the fence: what the worker of an earlier attempt may still say belongs to the outcome that stands
+    It takes its locks anew in the same write. Raises the fence: what the worker of an earlier attempt may still say belongs to the outcome that stands
     in the attempts now. *document* needs `RUN_AGAIN_FIELDS`.
     """
     return {
@@ -192,6 +193,7 @@ def run_again(document: dict[str, Any], *, now: datetime, settings: ResultsSetti
             "rank": rank(now, Priority(document["priority"]), settings.priority_step_seconds),
             "attempts_used": 0,
             "notifications": rearmed(document),
+            **({"held_locks": document["locks"]} if document.get("locks") else {}),
         },
         "$inc": {"fence": 1},
         "$unset": dict.fromkeys(OF_ONE_RUN, ""),

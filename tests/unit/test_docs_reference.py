@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from client import cli
-from contracts import errors, topology
+from contracts import topology
 from contracts.errors import CoatcheckError
 from contracts.status import ErrorKind, NotificationState, NotifyOn, Priority
 from gateway import swagger
@@ -79,16 +79,6 @@ def test_errors_are_all_there() -> None:
     """Name, status and title of every problem type."""
     named = {row[0].strip("`"): (row[1], row[2]) for row in rows(ERRORS)[1:]}
     assert named == {kind.problem: (str(kind.status), kind.title) for kind in kinds()}
-
-
-def test_errors_that_are_said_not_to_be_raised_are_not() -> None:
-    """No code raises them yet."""
-    silent = {row[0].strip("`") for row in rows(ERRORS) if row[-1] == "not raised in this version"}
-    assert silent == {errors.Conflict.problem}
-    root = REFERENCE.parents[1]
-    for package in ("gateway", "results_service", "compute_service"):
-        for module in (root / package).rglob("*.py"):
-            assert not re.search(r"raise (?:errors\.)?(Conflict)\b", module.read_text()), module
 
 
 def test_cli_names_every_command_and_option() -> None:

@@ -72,8 +72,12 @@ def test_every_option_arrives():
 @pytest.mark.parametrize(
     ("members", "pointer"),
     [
-        ({"locks": ["a"]}, "/locks"),
-        ({"on_conflict": "join"}, "/on_conflict"),
+        ({"locks": "a"}, "/locks"),
+        ({"locks": ["a", "a"]}, "/locks"),
+        ({"locks": ["a", ""]}, "/locks/1"),
+        ({"locks": ["é" * 129]}, "/locks/0"),
+        ({"locks": [str(number) for number in range(257)]}, "/locks"),
+        ({"on_conflict": "wait"}, "/on_conflict"),
         ({"notify": {"email": "a@example.org", "webhook": "https://x"}}, "/notify/webhook"),
         ({"notify": {"email": "nobody"}}, "/notify/email"),
         ({"notify": {"email": "a@example.org\nBcc: b@example.org"}}, "/notify/email"),
