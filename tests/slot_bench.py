@@ -21,9 +21,9 @@ PYTHONPATH = os.pathsep.join(map(str, (ROOT, *TASK_FOLDERS)))
 PATIENCE_SECONDS = 20.0
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    """Wait for *condition*, at most `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for *condition*, at most *seconds*."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true"
         time.sleep(0.01)

@@ -135,7 +135,7 @@ def cancelled_instead(finish: Finish, document: dict[str, Any], *, now: datetime
     """Running → cancelled, whatever the worker reports: a cancel was accepted before."""
     days = document.get("retention_days")
     update = ended(JobStatus.CANCELLED, now=now, settings=settings, retention_days=days)
-    record_attempt(update, finish.fence, outcome=finish.outcome, now=now, finish=finish)
+    record_attempt(update, finish.fence, outcome=Outcome.CANCELLED, now=now, finish=finish)
     return update
 
 

@@ -160,13 +160,16 @@ def daemon(code: str) -> None:
 
 
 HOP = """
-import os, time, sys
-end = time.monotonic() + 60
+import os, time  # hop_about {pid}
+end = time.monotonic() + 8
 while time.monotonic() < end:
-    if os.fork(): os._exit(0)
+    if os.fork():
+        os._exit(0)
     os.setsid()
+    time.sleep(0.005)
 """
-"""Never the same process for longer than a moment."""
+"""Never the same process for longer than a moment, and never more than one: a test that fails must not flood the
+machine."""
 
 
 @task(example={"what": "threads"})
@@ -184,7 +187,7 @@ def leave_behind(what: str) -> int:  # noqa: C901, PLR0912 -- one line per way
     elif what == "daemon":
         daemon("import time; time.sleep(600)")
     elif what == "hopper":
-        daemon(HOP)
+        daemon(HOP.format(pid=""))
     elif what == "directory":
         os.chdir("/")
     elif what == "environment":
@@ -258,6 +261,15 @@ def trace(file: str, job: Job, seconds: float = 0.0) -> str:
     return job.pid
 
 
+@task(example={"file": "/dev/null", "release": "/dev/null"})
+def hold(file: str, release: str, job: Job) -> None:
+    """Stay until *release* exists."""
+    append(file, f"begin {job.pid} {job.attempt} {os.getpid()}")
+    job.progress(message="started")
+    while not Path(release).exists():
+        time.sleep(0.02)
+
+
 @task(example={"file": "/dev/null"})
 def stay_in_c(file: str, job: Job) -> None:
     """Start processes, one of them far away, and never return to Python."""
@@ -292,22 +304,14 @@ def hold_the_pipe(job: Job) -> None:
     time.sleep(600)
 
 
-SPREAD = """
-import os, time
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    time.sleep(0.02)
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork(): os._exit(0)
-        time.sleep(1)
-"""
-
-
 @task
-def spread(job: Job) -> None:
-    """Become ever more processes, in ever more sessions, that start others and end."""
+def hop_about(job: Job) -> None:
+    """Run with a crowd of processes, some of which are others every moment, in other sessions."""
+    for _ in range(150):
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
     for _ in range(3):
-        daemon(SPREAD)
+        daemon(HOP.format(pid=job.pid))
     job.progress(message="started")
     sleep_for_ever()
