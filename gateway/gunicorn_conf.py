@@ -13,7 +13,7 @@ _settings = load(GatewaySettings)
 
 wsgi_app = "gateway.app:create_app()"
 bind = f"{_settings.listen_host}:{_settings.port}"
-worker_class = "gthread"
+worker_class = "gateway.worker.QuietWorker"
 workers = _settings.gateway_processes
 threads = _settings.gateway_threads
 graceful_timeout = _settings.graceful_timeout_seconds
