@@ -14,13 +14,15 @@ import signal
 import sys
 from collections.abc import Iterable
 
-from compute_service.procfs import descendants
+from compute_service.procfs import children
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-FREEZE_ROUNDS = 100
+FREEZE_ROUNDS = 200
 """Looks for what was started while the others were being stopped."""
+QUIET_ROUNDS = 3
+"""So many looks in a row must find nothing new: one may miss what changes its parent at that moment (proc(5))."""
 
 
 def kill_all(leaders: Iterable[int]) -> None:
@@ -29,18 +31,27 @@ def kill_all(leaders: Iterable[int]) -> None:
     All are stopped before the first is killed: what is stopped starts nothing that would be missed.
     """
     for leader in leaders:
-        stopped: set[int] = set()
         _send(leader, signal.SIGSTOP)
+        stopped: set[int] = set()
+        quiet = 0
         for _ in range(FREEZE_ROUNDS):
-            new = set(descendants(leader)) - stopped
-            for process_id in new:
-                _send(process_id, signal.SIGSTOP, group=False)
-            stopped |= new
-            if not new:
+            new = _stop_below(leader, stopped)  # what loses its parent becomes a child of the leader
+            quiet = 0 if new else quiet + 1
+            if quiet == QUIET_ROUNDS:
                 break
         for process_id in stopped:
             _send(process_id, signal.SIGKILL, group=False)
         _send(leader, signal.SIGKILL)
+
+
+def _stop_below(process_id: int, stopped: set[int]) -> bool:
+    """Stop what is below *process_id* and not *stopped* yet, each at once when it is found; whether there was any."""
+    new = [child for child in children(process_id) if child not in stopped]
+    for child in new:
+        _send(child, signal.SIGSTOP, group=False)
+        stopped.add(child)
+        _stop_below(child, stopped)
+    return bool(new)
 
 
 def _send(process_id: int, number: signal.Signals, *, group: bool = True) -> None:

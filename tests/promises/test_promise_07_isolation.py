@@ -1,14 +1,21 @@
 """Promise 7: what a task does to its process happens to nobody else, and reaches no other job."""
 
+import contextlib
+import os
+import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
-from slot_bench import PATIENCE_SECONDS, Bench, wait_until
+from crew import hoppers, runs
+from slot_bench import PATIENCE_SECONDS, PYTHONPATH, Bench, wait_until
 
-from compute_service.attempts import Ending
+from compute_service.guardian import kill_all
+from compute_service.procfs import descendants
 from contracts.status import ErrorKind, Outcome
 
 LEFT_BEHIND = [
@@ -59,8 +66,11 @@ def look_around(bench: Bench) -> dict[str, Any]:
 def strays(bench: Bench) -> list[psutil.Process]:
     """Processes below this one that do not belong to the slot."""
     ours = {bench.groups.guardian_id, *bench.groups._groups}
-    below = psutil.Process().children(recursive=True)
-    return [one for one in below if one.pid not in ours and one.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process_id in descendants(os.getpid()):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(process_id))
+    return [one for one in found if one.pid not in ours and runs(one)]
 
 
 @pytest.mark.parametrize("what", LEFT_BEHIND)
@@ -178,16 +188,36 @@ def test_a_daemon_that_holds_the_pipe_hides_no_death(bench: Bench) -> None:
     assert strays(bench) == []
 
 
-def test_processes_that_keep_forking_are_caught(bench: Bench) -> None:
-    """A job whose processes start others in new sessions all the time is ended with all of them.
+LEADER = """
+import ctypes, sys
+from compute_service.child import PR_SET_CHILD_SUBREAPER
+from compute_service.sdk import Job
+from worker_tasks import hop_about
 
-    Break: compute_service/guardian.py `_send(process_id, signal.SIGSTOP, group=False)`, deleted.
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+hop_about(Job(pid=sys.argv[1], report=lambda build: print("started", flush=True)))
+"""
+"""The process of a job, without a worker that would look for what it leaves."""
+
+
+def test_processes_that_keep_forking_are_caught() -> None:
+    """One kill, as the guardian's, ends a crowd of processes that replace themselves in new sessions all the time.
+
+    Break: compute_service/guardian.py `_send(process_id, signal.SIGKILL, group=False)`, deleted.
     """
-    bench.progress.clear()
-    thread, finishes = bench.run_aside("spread")
-    wait_until(lambda: len(strays(bench)) > 20, "many processes")
-    bench.slot.stop("p1", 1, Ending.CANCELLED)
-    thread.join(PATIENCE_SECONDS)
-    assert finishes[0] is not None
-    assert finishes[0].outcome is Outcome.CANCELLED
-    assert strays(bench) == []
+    pid = uuid.uuid4().hex
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEADER, pid],
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert leader.stdout is not None
+    assert leader.stdout.readline() == b"started\n"
+    kill_all([leader.pid])
+    leader.wait(PATIENCE_SECONDS)
+    try:
+        wait_until(lambda: not hoppers(pid), "the end of every process of the job", 2)
+    finally:
+        for left in hoppers(pid):
+            left.kill()
