@@ -43,6 +43,7 @@ class Heart:
         self._host = socket.gethostname()
         self._beat = 0
         self._last = float("-inf")
+        self._draining_said = False
         self._draining_told = False
 
     def beat_for_ever(self) -> None:
@@ -66,15 +67,17 @@ class Heart:
 
     def _due_at(self) -> float:
         pool = self._pool
-        if pool.draining and not self._draining_told:
+        if pool.draining and not self._draining_said:
             return self._last
         # A job whose grant is on its way is not listed; beats in quick succession would look as if it were lost.
-        early = pool.roster.news and not pool.claim_unresolved
+        untold = pool.draining and not self._draining_told
+        early = untold or (pool.roster.news and not pool.claim_unresolved)
         return self._last + (min(SOONEST_SECONDS, self._interval) if early else self._interval)
 
     def _compose(self) -> Heartbeat:
         pool = self._pool
         self._beat += 1
+        self._draining_said |= pool.draining
         return Heartbeat(
             worker_id=pool.worker_id,
             host=self._host,

@@ -9,7 +9,7 @@ minute without a broker nobody would be served for another quarter of a minute.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -39,16 +39,26 @@ class Provider(Protocol):
         """Raise `Unreadable` if the message must not get further."""
 
 
+class _StoppedWaitingError(Exception):
+    """The service stops while there is no broker."""
+
+
 class CarefulQueueConsumer(QueueConsumer):
     """Sets aside what cannot be decoded and what its provider's `Provider.check` refuses.
 
-    Never waits longer than `LAST_RETRY_SECONDS` between two tries to connect.
+    Never waits longer than `LAST_RETRY_SECONDS` between two tries to connect, and not at all for a broker
+    that it would only need in order to stop.
     """
 
     def setup(self) -> None:
         """Nameko: the container is known now."""
         self._dead_letters = DeadLetters(self.container.service_name)
         super().setup()
+
+    def run(self, _tokens: int = 1, **kwargs: Any) -> None:
+        """Nameko: consume until stopped."""
+        with suppress(_StoppedWaitingError):
+            super().run(_tokens, **kwargs)
 
     @contextmanager
     def establish_connection(self) -> Iterator[Any]:
@@ -60,8 +70,21 @@ class CarefulQueueConsumer(QueueConsumer):
                 interval_start=FIRST_RETRY_SECONDS,
                 interval_step=FIRST_RETRY_SECONDS,
                 interval_max=LAST_RETRY_SECONDS,
+                callback=self._leave_if_stopping,
             )
             yield connection
+
+    def _leave_if_stopping(self) -> None:
+        """Called by kombu every second without a connection; Nameko looks whom to let go only with one."""
+        leaving: dict[Any, Any] = dict(self._pending_remove_providers)
+        self._pending_remove_providers.clear()
+        for provider, left in leaving.items():
+            self._consumers.pop(provider, None)
+            left.send()
+        if leaving and not self._consumers:
+            self.should_stop = True
+        if self.should_stop:
+            raise _StoppedWaitingError
 
     def consume(
         self, limit: int | None = None, timeout: float | None = None, safety_interval: float = 1.0, **kwargs: Any

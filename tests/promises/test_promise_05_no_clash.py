@@ -71,9 +71,9 @@ def test_one_batch_knows_its_own_conflicts(bench: Bench) -> None:
     jobs = [bench.new(locks=["a"]), bench.new(locks=["a", "b"]), bench.new(), bench.new(locks=["b"])]
     first, second, third, fourth = bench.ledger.register(jobs)
     assert isinstance(second, Conflict)
-    assert [answer.pid for answer in (first, third, fourth) if isinstance(answer, Ticket)] == [
-        jobs[0].pid, jobs[2].pid, jobs[3].pid,
-    ]  # fmt: skip
+    stored = [answer.pid for answer in (first, third, fourth) if isinstance(answer, Ticket)]
+    assert stored == [jobs[0].pid, jobs[2].pid, jobs[3].pid]
+    assert [bench.job(pid)["status"] for pid in stored] == [JobStatus.PENDING] * 3
 
 
 def expect(status: str | None, wanted: str) -> None:
@@ -220,10 +220,11 @@ def test_a_repeated_registration_does_not_meet_its_own_locks(bench: Bench) -> No
 
     Break: results_service/ledger/register.py `_look_again` without the look under the pid.
     """
-    job = bench.new(locks=["a"], idempotency=Idempotency(key="k", fingerprint="f"))
-    again = bench.new(locks=["a"], idempotency=Idempotency(key="k", fingerprint="f"))
-    answers = [bench.ledger.register([one])[0] for one in (job, job, again)]
-    assert [answer.pid for answer in answers if isinstance(answer, Ticket)] == [job.pid] * 3
+    plain = bench.new(locks=["a"])
+    named = bench.new(locks=["b"], idempotency=Idempotency(key="k", fingerprint="f"))
+    again = bench.new(locks=["b"], idempotency=Idempotency(key="k", fingerprint="f"))
+    answers = [bench.ledger.register([one])[0] for one in (plain, plain, named, named, again)]
+    assert [answer.pid for answer in answers if isinstance(answer, Ticket)] == [plain.pid] * 2 + [named.pid] * 3
 
 
 def test_joining(bench: Bench) -> None:
