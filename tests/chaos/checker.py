@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations, product
 from typing import Any
 
 from contracts.status import TERMINAL, JobStatus, NotifyOn
-from tests.chaos.effects import END, START, Effect, spans
+from tests.chaos.effects import END, START, Effect, Span, spans
 from tests.chaos.evidence import Document, Evidence, Mail
 from tests.chaos.history import Answer, Record
 from tests.chaos.plan import LEASE_SECONDS, WORKERS, Kind
@@ -201,6 +202,39 @@ def _was_cut_off(evidence: Evidence, worker: int, start: float, until: float) ->
     )
 
 
+# ---- 5: no clash
+
+
+def no_clash(evidence: Evidence) -> Iterator[Violation]:
+    """Two jobs with the same key never run at the same time."""
+    holders: dict[str, list[tuple[str, Span]]] = {}
+    for record in evidence.history.records:
+        for pid in record.pids[:1] if record.spec.locks else ():
+            for key, life in product(record.spec.locks, spans(evidence.effects.get(pid, []))):
+                holders.setdefault(key, []).append((pid, life))
+    for key, lives in holders.items():
+        in_order = sorted(lives, key=lambda one: one[1].start.mono)
+        for (holder, before), (intruder, after) in combinations(in_order, 2):
+            began = after.start.mono
+            if holder == intruder or before.last <= began:
+                continue
+            if not _was_cut_off(evidence, before.start.parent, began, before.last):
+                text = f"{intruder} began with {key} {before.last - began:.3f} s before the last sign of its holder"
+                yield Violation(promise="no clash", pid=holder, text=text)
+
+
+def no_lock_is_left(evidence: Evidence) -> Iterator[Violation]:
+    """No lock outlives its job, and a refusal stores nothing."""
+    for pid, document in evidence.documents.items():
+        if document["status"] in TERMINAL and document.get("held_locks"):
+            yield Violation(promise="no clash", pid=pid, text=f"has ended and holds {document['held_locks']}")
+    references = {document.get("reference") for document in evidence.documents.values()}
+    for record in evidence.history.records:
+        refused = [answer.code == CONFLICT for answer in record.submissions]
+        if refused and all(refused) and record.reference in references:
+            yield Violation(promise="no clash", text=f"{record.reference}: refused, and there is a job")
+
+
 # ---- 7: isolation
 
 
@@ -265,7 +299,8 @@ def the_counter_is_honest(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(promise="counter", text=f"an unknown pid was answered {answer.code}: {answer.body}")
     for record in evidence.history.records:
         for answer in record.submissions:
-            if answer.code is not None and answer.code not in (ACCEPTED, UNAVAILABLE) and answer.code < 500:
+            in_the_way = answer.code == CONFLICT and record.spec.locks and answer.body.get("blocking")
+            if answer.code not in (None, ACCEPTED, UNAVAILABLE) and not in_the_way:
                 yield Violation(promise="counter", text=f"a submission was answered {answer.code}: {answer.body}")
         yield from _known(record)
 
@@ -284,6 +319,8 @@ CHECKS: tuple[Check, ...] = (
     cancel_means_cancel,
     same_key_same_job,
     no_overlap,
+    no_clash,
+    no_lock_is_left,
     nothing_is_left,
     everybody_is_told,
     the_counter_is_honest,

@@ -206,6 +206,8 @@ def _body(spec: JobSpec, record: Record) -> dict[str, Any]:
     options: dict[str, Any] = {"priority": spec.priority}
     if spec.due_after is not None:
         options["not_before"] = rfc3339(datetime.now(UTC) + timedelta(seconds=spec.due_after))
+    if spec.locks:
+        options |= {"locks": list(spec.locks), "on_conflict": spec.on_conflict}
     if record.to is not None:
         options["notify"] = {"email": record.to, "on": ["accepted", *FINAL]}
     return {"task": spec.task, "params": spec.params, "reference": record.reference, **options}

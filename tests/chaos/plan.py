@@ -13,6 +13,8 @@ BLOW_EVERY_SECONDS_OF_SHORT = 3.5
 FIRST_BLOW_SECONDS = 4.0
 PATIENT = 0.7
 """Of the blows; the others hit whatever is just coming back."""
+LOCKED = 0.15
+LOCK_KEYS = ("dataset:1", "dataset:2", "dataset:3", "dataset:4", "dataset:5")
 RETRIED = 0.3
 """Of the jobs that fail or are cancelled."""
 CALM_SECONDS = 2.0
@@ -83,6 +85,8 @@ class JobSpec:
     retry: bool = False
     """If it fails or is cancelled, it is run again by request, once."""
     mail: bool = False
+    locks: tuple[str, ...] = ()
+    on_conflict: str = "reject"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +127,9 @@ def _job(lot: random.Random, at: float, number: int) -> JobSpec:
     if key:
         more["twins"] = lot.choice((1, 1, 2, 3))
         more["repeat_after"] = round(lot.uniform(0, 10), 2) if lot.random() < 0.6 else None
+    if lot.random() < LOCKED:
+        more["locks"] = tuple(lot.sample(LOCK_KEYS, lot.choice((1, 1, 2))))
+        more["on_conflict"] = lot.choice(("queue", "queue", "reject"))
     return JobSpec(
         at=round(at, 3),
         number=number,

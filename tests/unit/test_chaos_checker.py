@@ -13,6 +13,7 @@ from tests.chaos.history import Answer, History, Record, Struck
 from tests.chaos.plan import Blow, JobSpec, Kind
 
 PID = "0199c0de-0000-7000-8000-000000000001"
+OTHER = "0199c0de-0000-7000-8000-000000000002"
 WORKER, CHILD = 50, 60
 
 
@@ -139,6 +140,24 @@ def overlap_after_running_again(evidence: Evidence) -> None:
     evidence.history.records[0].retries.append(answer(202, at=2.7))
 
 
+def lock_outlives_its_job(evidence: Evidence) -> None:
+    evidence.documents[PID]["held_locks"] = ["dataset:1"]
+
+
+def two_hold_a_key(evidence: Evidence) -> None:
+    record = evidence.history.records[0]
+    record.spec = dataclasses.replace(record.spec, locks=("dataset:1",))
+    other = dataclasses.replace(record, submissions=[answer(202, pid=OTHER)], looks=[], to=None, reference="other")
+    evidence.history.records.append(other)
+    evidence.documents[OTHER] = {**evidence.documents[PID], "_id": OTHER, "reference": "other"}
+    evidence.answers[OTHER] = evidence.answers[PID]
+    evidence.effects[OTHER] = [line("start", 2.8), line("end", 3.8, detail="returned")]
+
+
+def refused_and_stored(evidence: Evidence) -> None:
+    evidence.history.records[0].submissions[:] = [answer(409, blocking=[{}])]
+
+
 def slow_refusal(evidence: Evidence) -> None:
     evidence.history.strangers.append(Answer(sent=0, at=9, code=503))
 
@@ -171,6 +190,9 @@ BROKEN: dict[Callable[[Evidence], None], str] = {
     overlap: "no overlap",
     silent_overlap: "no overlap",
     overlap_after_running_again: "no overlap",
+    lock_outlives_its_job: "no clash",
+    two_hold_a_key: "no clash",
+    refused_and_stored: "no clash",
     stray: "isolation",
     no_mail: "told",
     mail_twice: "told",
