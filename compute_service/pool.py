@@ -136,6 +136,15 @@ class Pool(Generic[Bell]):
         with self.lock:
             left = (self._drain_until or 0.0) - time.monotonic()
             self._quiet.wait_for(lambda: not self.roster, max(left, 0.0))
+        self.hand_back()
+        self.kill()
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
+
+    def hand_back(self) -> None:
+        """Take no more work, stop what runs, and report it as handed back, as far as the ledger answers in time."""
+        self.begin_drain()
+        with self.lock:
             running = [(entry.grant, entry.holder) for entry in self.roster]
         for grant, slot in running:
             log.info("A job is handed back.", action="job_handed_back", pid=grant.pid)
@@ -143,9 +152,6 @@ class Pool(Generic[Bell]):
                 slot.stop(grant.pid, grant.fence, Ending.HANDED_BACK)
         with self.lock:
             self._quiet.wait_for(lambda: not self.roster and self._desk.quiet, self._settings.hand_back_seconds)
-        self.kill()
-        for thread in self._threads:
-            thread.join(JOIN_SECONDS)
 
     def kill(self) -> None:
         """End the children and the threads at once; what ran is for the ledger to miss."""

@@ -100,7 +100,8 @@ class Worker:
         log.info("The worker has stopped.", action="worker_stopped", worker=self.worker_id)
 
     def kill(self) -> None:
-        """End every process at once."""
+        """End every process, without waiting for any job; what ran is handed back."""
+        self.pool.hand_back()
         self.pool.kill()
         self._groups.stop()
 

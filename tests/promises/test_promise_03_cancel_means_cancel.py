@@ -43,7 +43,7 @@ def processes(trace: Path) -> list[psutil.Process]:
 def test_a_cancelled_pending_job_never_starts(stack: Crew, tmp_path: Path) -> None:
     """A job that is cancelled while it waits is over at once, and no trace of it is ever seen.
 
-    Break: results_service/ledger/orders.py `end.operators | unset`, to `{"$set": {"tags": []}}`.
+    Break: results_service/ledger/orders.py `end.operators,`, to `{"$set": {"tags": []}},`.
     """
     trace = tmp_path / "trace"
     holding = [stack.submit("go_on", {"how": "swallow"}) for _ in range(SLOTS)]
@@ -65,7 +65,7 @@ def test_a_job_in_c_is_stopped_with_all_it_has_started(stack: Crew, tmp_path: Pa
     """A job that never returns from C ends within the grace, and so do its processes, in whatever session.
 
     The other slot's job goes on, in the same process and the same attempt.
-    Break: compute_service/guardian.py `_send(process_id, signal.SIGKILL, group=False)`, deleted.
+    Break: compute_service/slots.py `if attempt.kill_at is not None and now >= attempt.kill_at:`, to `if False:`.
     """
     trace = tmp_path / "trace"
     other = stack.submit("trace", {"file": str(tmp_path / "other"), "seconds": 4})

@@ -92,12 +92,13 @@ def test_a_worker_that_stops_finishes_what_fits_and_hands_back_the_rest(stack: C
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, None)]
+    ("first", "second"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGINT)],
 )
 def test_whatever_signal_stops_a_worker_its_job_is_handed_back(
-    stack: Crew, first: signal.Signals, second: signal.Signals | None
+    stack: Crew, first: signal.Signals, second: signal.Signals
 ) -> None:
-    """SIGTERM, Ctrl-C, or a second one while it drains: the job is handed back, and never lost to the lease.
+    """SIGTERM or Ctrl-C, and a second one while it drains: the job is handed back, and never lost to the lease.
 
     Break: compute_service/pool.py `slot.stop(grant.pid, grant.fence, Ending.HANDED_BACK)`, to `pass`.
     """
@@ -108,8 +109,7 @@ def test_whatever_signal_stops_a_worker_its_job_is_handed_back(
     old.below()
     old.signal(first)
     eventually(lambda: "worker_drains" in old.log.read_text(), "the drain")
-    if second is not None:
-        old.signal(second)
+    old.signal(second)
     assert old.process.wait(DRAIN_SECONDS + 10)
     eventually(lambda: not old.survivors(), "the end of every process of the old worker", 1)
     eventually(lambda: len(stack.job(pid)["attempts"]) == 2, "the job at work elsewhere", TAKE_OVER_SECONDS)
@@ -156,8 +156,7 @@ def test_a_results_service_that_stops_loses_no_request(stack: Crew) -> None:
 def test_a_notifier_that_stops_loses_and_repeats_no_mail(stack: Crew, smtp_sink: Smtp) -> None:
     """It stops in the middle of many mails; another one sends the rest, and nobody gets one twice.
 
-    Break: results_service/notifier/service.py `self.running.notifier.loop.wind_down()`, and the wait for its end,
-    to `os._exit(0)`.
+    Break: results_service/notifier/wakeup.py `self.running.notifier.loop.wind_down()`, to `os._exit(1)`.
     """
     to = f"{uuid.uuid4().hex}@example.org"
     old = last(stack, "notifier")
