@@ -23,7 +23,7 @@ WRITES = GROUPED | {
 
 
 class How(StrEnum):
-    """In what way a call fails. The caller cannot tell the first three from each other."""
+    """In what way a call fails. The caller cannot tell the first three from each other, nor the last two."""
 
     BEFORE = "before"
     """Nothing was done."""
@@ -33,6 +33,8 @@ class How(StrEnum):
     """All was done; the answer was lost."""
     UNCONFIRMED = "unconfirmed"
     """All was done by the primary; no majority confirmed it in time."""
+    ROLLED_BACK = "rolled_back"
+    """The same words, but another member became primary and knows nothing of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +70,27 @@ class Plan:
         self.calls += 1
         if fault is None:
             return method(*args, **kwargs)
-        if name in WRITES and fault.how is not How.BEFORE:
-            if name in GROUPED and fault.how is How.HALF:
-                args = (args[0][: len(args[0]) // 2], *args[1:])
-            refused: list[Any] = []
-            try:
-                if name not in GROUPED or args[0]:
-                    method(*args, **kwargs)
-            except BulkWriteError as error:
-                refused = error.details["writeErrors"]
-            if name in GROUPED and fault.how is How.UNCONFIRMED:
+        if name in WRITES:
+            refused = self._half_done(name, method, args, kwargs, fault.how)
+            if name in GROUPED and fault.how in (How.UNCONFIRMED, How.ROLLED_BACK):
                 late = [{"code": 64, "errmsg": "waiting for replication timed out"}]
                 raise BulkWriteError({"writeErrors": refused, "writeConcernErrors": late})
         raise AutoReconnect(f"{name}: connection closed ({fault.how})")
+
+    def _half_done(
+        self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], how: How
+    ) -> list[Any]:
+        """Do as much of a write as *how* says; the errors of its operations."""
+        if how in (How.BEFORE, How.ROLLED_BACK):
+            return []
+        if name in GROUPED and how is How.HALF:
+            args = (args[0][: len(args[0]) // 2], *args[1:])
+        try:
+            if name not in GROUPED or args[0]:
+                method(*args, **kwargs)
+        except BulkWriteError as error:
+            return list(error.details["writeErrors"])
+        return []
 
 
 class FrailCollection:

@@ -135,16 +135,24 @@ class Silence(Machine):
     def sweep(self, on: int, fault: Fault | None, *, ready: bool) -> None:
         self._sweep(self.services[on], ready=ready, fault=fault)
 
+    @rule(on=service)
+    def half_a_day_passes(self, on: int) -> None:
+        self.clock.advance(13 * 3600)
+        self._sweep(self.services[on])
+
     @rule(
         on=service,
         alive=st.sets(worker, max_size=1),
         fault=fault,
-        rival=st.sampled_from((None, None, "cancel", "delete", "same")),
+        rival=st.sampled_from((None, "same", "same", "cancel", "delete")),
+        outage=st.sampled_from((False, False, True)),
     )
-    def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None, rival: str | None) -> None:
+    def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None, rival: str | None, *, outage: bool) -> None:
         self._sweep(self.services[on])
         for left in (2, 1, 0):
             self.clock.advance(7)
+            if outage and left == 1:
+                self._sweep(self.services[on], ready=False)
             for by in sorted(alive):
                 held = [g for holder, g in self.grants if holder == by and g.pid in self.model.jobs]
                 self._beat(self.services[1 - on], by, [RunningJob(pid=g.pid, fence=g.fence) for g in held])
@@ -160,6 +168,7 @@ class Silence(Machine):
         unsure = isinstance(answer, PyMongoError)
         if not ready:
             on.watched.clear()
+            on.looked_at = float("-inf")
             assert answer is None
             self._play(())
             return
@@ -181,6 +190,7 @@ class Silence(Machine):
                 workers.pop(name, None)
         if unsure:  # an outage of ours: every silence is measured anew
             on.watched.clear()
+            on.looked_at = float("-inf")
             return
         if interlude is not None:  # what it changed, this sweep may have seen or not
             on.since = self.clock.monotonic()

@@ -11,7 +11,7 @@ from hypothesis.stateful import (
 from ledger_faults import Fault
 from ledger_machine import Machine, Service, grant_of
 from ledger_model import ModelJob
-from ledger_wishes import MOST_AGAIN, fault, pick, rival, service, trip, worker
+from ledger_wishes import MOST_AGAIN, fault, pick, report, rival, service, trip, worker
 from pymongo.errors import PyMongoError
 
 from contracts.job import JobError, Progress
@@ -36,14 +36,18 @@ class Workers(Machine):
         kinds: dict[str, list[tuple[str, Grant]]] = {"open": [], "late": [], "any": self.grants}
         for holder, grant in self.grants:
             job = jobs.get(grant.pid)
-            if job is not None and not job.status.terminal and grant.fence not in job.reported:
-                kinds["open" if grant.fence == job.fence else "late"].append((holder, grant))
+            if job is not None and grant.fence not in job.reported:
+                current = grant.fence == job.fence and not job.status.terminal
+                kinds["open" if current else "late"].append((holder, grant))
         attempts = kinds[wish["of"]] or self.grants
         if not attempts:
             return None
-        holder, grant = attempts[-1 - wish["pick"] % len(attempts)]
+        return self._report(*attempts[-1 - wish["pick"] % len(attempts)], wish)
+
+    def _report(self, holder: str, grant: Grant, wish: dict[str, Any]) -> Finish:
+        """How this attempt ended, as the worker says."""
         outcome, error, after = wish["outcome"], None, None
-        job = jobs.get(grant.pid)
+        job = self.model.jobs.get(grant.pid)
         if outcome == "stopped":  # reported only by who was told to stop
             outcome = Outcome.CANCELLED if job is not None and grant.fence in job.stopped else Outcome.SUCCEEDED
         retriable = outcome in ("retriable", "after")
@@ -104,6 +108,16 @@ class Workers(Machine):
         self.trips.append(trips)
         if not self._settle(self.services[on], trips, fault=fault, rival=rival) and repeats:
             self._settle(self.services[on], [found.model_copy(update={"repeated": True}) for found in trips])
+
+    @rule(on=service, old=report, new=report)
+    def two_attempts_report_together(self, on: int, old: dict[str, Any], new: dict[str, Any]) -> None:
+        current = self._finish(new | {"of": "open"})
+        pid, fence = (current.pid, current.fence) if current else ("", 0)
+        before = [(by, grant) for by, grant in self.grants if grant.pid == pid and grant.fence < fence]
+        if current is not None and before:
+            late = self._report(*before[-1], old)
+            self.trips.append([Settle(finishes=[late]), Settle(finishes=[current])])
+            self._settle(self.services[on], self.trips[-1])
 
     @precondition(lambda self: self.trips)
     @rule(on=service, which=pick)

@@ -70,7 +70,7 @@ class LedgerMachine(Owners, Workers, Silence):
         wish = {"worker": "w3", "reports": [], "claim": 2, "tasks": ("a", "b"), "heard": True}
         return lambda: self._settle(other, [self._trip(wish)]) and None
 
-    @rule(seconds=st.sampled_from((5, 11, 11, 31, 610, 13 * 3600)))
+    @rule(seconds=st.sampled_from((5, 11, 11, 31, 610)))
     def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
@@ -131,7 +131,7 @@ def test_the_ledger_is_what_the_model_says(fresh_database: str) -> None:
         quick = collection.with_options(write_concern=WriteConcern(w=1, j=False), read_concern=ReadConcern("local"))
         setattr(database, kind, quick)
     profile = settings(
-        max_examples=EXAMPLES or 30,
+        max_examples=EXAMPLES or 50,
         stateful_step_count=STEPS,
         derandomize=not EXAMPLES,
         database=None,
