@@ -148,6 +148,8 @@ class Silence(Machine):
         outage=st.sampled_from((False, False, True)),
     )
     def a_lease_passes(self, on: int, alive: set[str], fault: Fault | None, rival: str | None, *, outage: bool) -> None:
+        if not any(job.status is JobStatus.RUNNING for job in self.model.jobs.values()):
+            self._claim(self.services[on], "w1", 2)
         self._sweep(self.services[on])
         for left in (2, 1, 0):
             self.clock.advance(7)

@@ -128,9 +128,13 @@ class Workers(Machine):
 
     @rule(on=service, by=worker, count=st.integers(1, 3), rival=rival)
     def claim(self, on: int, by: str, count: int, rival: str | None) -> None:
+        self._claim(self.services[on], by, count, rival)
+
+    def _claim(self, on: Service, by: str, count: int, rival: str | None = None) -> None:
+        """A worker that has heard of work and can do all of it."""
         wish = {"worker": by, "reports": [], "claim": count, "tasks": ("a", "b"), "heard": True}
         self.trips.append([self._trip(wish)])
-        self._settle(self.services[on], self.trips[-1], rival=rival)
+        self._settle(on, self.trips[-1], rival=rival)
 
     def _settle(
         self, on: Service, trips: list[Settle], *, fault: Fault | None = None, rival: str | None = None
