@@ -101,7 +101,15 @@ class Heartbeats:
         for (pid, fence), beats in missing.items():
             if beats > MISSED_BEATS:
                 log.warning("A worker does not know a job it was given.", action="take_back", pid=pid, fence=fence)
-                self._hand_back(Finish(pid=pid, fence=fence, worker_id=beat.worker_id, outcome=Outcome.HANDED_BACK))
+                self._hand_back(
+                    Finish(
+                        pid=pid,
+                        fence=fence,
+                        worker_id=beat.worker_id,
+                        outcome=Outcome.HANDED_BACK,
+                        notify=True,  # it ends the job if a cancel was accepted
+                    )
+                )
         if missing:
             if len(self._unlisted) >= MAX_UNLISTED:  # workers that fell silent just then; the sweep takes their jobs
                 self._unlisted.pop(next(iter(self._unlisted)))

@@ -4,8 +4,8 @@ from ledger_bench import LEASE_SECONDS, Bench
 from ledger_faults import FrailDatabase
 
 from contracts.ids import new_id
-from contracts.messages import Claim, Finish, Order, RunningJob, Settle
-from contracts.status import ErrorKind, JobStatus, Outcome
+from contracts.messages import Claim, Finish, Notify, Order, RunningJob, Settle
+from contracts.status import ErrorKind, JobStatus, NotifyOn, Outcome
 from results_service.ledger.bootstrap import Ledger
 from results_service.ledger.leases import RECONNECT_SECONDS
 
@@ -63,3 +63,14 @@ def test_a_cancel_that_races_with_giving_up_is_not_left_behind(bench: Bench) -> 
     slow.plan.begin(interlude=lambda: bench.ledger.orders.cancel(order) and None)
     ledger.sweep(broker_ready=True)
     assert bench.job(pid)["status"] == JobStatus.CANCELLED
+
+
+def test_a_cancelled_job_that_is_taken_back_wakes_the_notifier(bench: Bench) -> None:
+    """Nobody ran the job when its cancel came: taking it back ends it, and the mail about that goes at once."""
+    pid = bench.register(notify=Notify(email="ada@example.org", on=[NotifyOn.CANCELLED]))
+    bench.claim()
+    bench.ledger.orders.cancel(Order(pid=pid, owner="local"))
+    for _ in range(3):
+        bench.beat()
+    assert bench.job(pid)["status"] == JobStatus.CANCELLED
+    assert bench.events.mails == [pid]
