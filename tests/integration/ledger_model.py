@@ -229,7 +229,8 @@ class Model:
         if finish.fence != job.fence or job.status.terminal:
             return {"superseded"}, job.status
         job.reported.add(finish.fence)
-        job.attempts[-1].end(finish.outcome, now, finish.error.kind if finish.error else None)
+        outcome = Outcome.CANCELLED if job.cancel_accepted else finish.outcome
+        job.attempts[-1].end(outcome, now, finish.error.kind if finish.error else None)
         if finish.progress is not None:
             job.progress = finish.progress.percent
         if job.cancel_accepted:
