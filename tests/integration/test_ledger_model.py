@@ -131,7 +131,7 @@ def test_the_ledger_is_what_the_model_says(fresh_database: str) -> None:
         quick = collection.with_options(write_concern=WriteConcern(w=1, j=False), read_concern=ReadConcern("local"))
         setattr(database, kind, quick)
     profile = settings(
-        max_examples=EXAMPLES or 50,
+        max_examples=EXAMPLES or 40,
         stateful_step_count=STEPS,
         derandomize=not EXAMPLES,
         database=None,
