@@ -29,7 +29,7 @@ def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_every_slot_burns_and_nobody_else_notices(stack: Crew, tmp_path: Path) -> None:
     """Four processes burn in each slot for longer than a lease: the worker keeps jobs and connection, and hears a cancel.
 
-    Break: compute_service/heart.py `reply = self._ledger.heartbeat(heartbeat)`, to `continue`, for the lease;
+    Break: compute_service/heart.py `self._beat += 1`, deleted, for the lease;
     compute_service/slots.py `self._interrupt(child, attempt, CANCEL_SIGNAL)`, to `pass`, for the cancel.
     """
     trace = tmp_path / "trace"

@@ -121,7 +121,7 @@ def test_whatever_signal_stops_a_worker_its_job_is_handed_back(
 def test_a_results_service_that_stops_loses_no_request(stack: Crew) -> None:
     """One of two stops in the middle of many requests: every one of them is answered, and none with an error.
 
-    Break: results_service/batch.py `self._stopped.wait(DRAIN_SECONDS)`, to `self._waiting.clear()`.
+    Break: results_service/batch.py `self._stopped.wait(DRAIN_SECONDS)`, to `os._exit(1)`.
     """
     old = last(stack, "results")
     (new,) = stack.start("results")
