@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from pymongo.errors import PyMongoError
+
 from bench.progress import Progress
 from contracts.status import ACTIVE
 from tests.chaos import evidence as found
@@ -81,7 +83,12 @@ async def _healed(world: World, driver: Driver, say: Callable[[str], None]) -> N
     """Come back when nothing is under way any more, or the time for that is over."""
     deadline = time.monotonic() + HEAL_SECONDS
     while time.monotonic() < deadline:
-        active, owed = await asyncio.to_thread(_unfinished, world)
+        try:
+            active, owed = await asyncio.to_thread(_unfinished, world)
+        except PyMongoError:
+            say("MongoDB is not back yet")
+            await asyncio.sleep(POLL_SECONDS)
+            continue
         say(f"{active} active jobs, {owed} with mail due, {driver.busy} busy clients")
         if not (active or owed or driver.busy) and await world.healthy():
             return
