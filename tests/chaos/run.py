@@ -7,8 +7,6 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from pymongo.errors import PyMongoError
-
 from bench.progress import Progress
 from contracts.status import ACTIVE
 from tests.chaos import evidence as found
