@@ -18,8 +18,8 @@ from tests.chaos.pace import Pace
 from tests.chaos.tormentor import Tormentor
 from tests.chaos.world import DATABASE, World
 
-HEAL_SECONDS = 180.0
-"""After the last blow, until every job has ended and every mail is out."""
+HEAL_SECONDS = 400.0
+"""After the last blow, until every job has ended and every mail is out; half a minute on an idle machine."""
 STRAYS_SECONDS = 10.0
 POLL_SECONDS = 0.5
 

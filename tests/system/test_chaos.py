@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SEED = 20
 TORMENT_SECONDS = 40
-LIMIT_SECONDS = 540
+LIMIT_SECONDS = 720
 STOP_SECONDS = 60
 
 
