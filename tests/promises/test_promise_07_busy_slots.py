@@ -30,7 +30,7 @@ def test_every_slot_burns_and_nobody_else_notices(stack: Crew, tmp_path: Path) -
     """Four processes burn in each slot for longer than a lease: the worker keeps jobs and connection, and hears a cancel.
 
     Break: compute_service/heart.py `self._beat += 1`, deleted, for the lease;
-    compute_service/slots.py `self._interrupt(child, attempt, CANCEL_SIGNAL)`, to `pass`, for the cancel.
+    compute_service/pool.py `slot.stop(stop.pid, stop.fence, ending)`, to `pass`, for the cancel.
     """
     trace = tmp_path / "trace"
     pids = [stack.submit("burn_everything", {"processes": 3, "file": str(trace)}) for _ in range(2)]
