@@ -46,7 +46,12 @@ class Smtp:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The run's own process watches over the servers that its workers ask for."""
+    """The run's own process watches over the servers that its workers ask for.
+
+    A background job of a shell ignores SIGINT, and so would every process that the tests start and interrupt.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ["COATCHECK_TEST_RUN"] = str(os.getpid())
 
