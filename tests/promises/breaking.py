@@ -38,8 +38,16 @@ def serves(stack: RunningStack) -> bool:
 
 
 def kill(stack: RunningStack, name: str) -> None:
-    """Kill -9 of one program; the stack starts it again."""
-    os.kill(stack.pid(name), signal.SIGKILL)
+    """Kill -9 of one program, as soon as it is there; the stack starts it again."""
+
+    def struck() -> bool:
+        try:
+            os.kill(stack.pid(name), signal.SIGKILL)
+        except ProcessLookupError:  # the stack has not started it again since the last time
+            return False
+        return True
+
+    eventually(struck, f"{name} runs")
 
 
 @contextlib.contextmanager
